@@ -1,0 +1,150 @@
+"""Every error geoglot raises on purpose. The tree:
+
+    GeoglotError
+    ├── UsageError                 an argument is wrong (also a ValueError)
+    │   ├── UnknownNameError       a name that is not in a list; suggests the nearest
+    │   └── QueryError             a search that cannot be run
+    │       ├── EmptyQueryError
+    │       └── UnknownWordsError  no word of the text is known to the model
+    ├── SceneError                 one scene cannot be used; ingest reports it and goes on
+    │   ├── UnreadableSceneError   corrupt, truncated, mislabelled, not a raster
+    │   ├── EmptySceneError        zero size or nothing but nodata
+    │   ├── SceneTooLargeError     over a stated limit (decompression bombs)
+    │   └── SceneChangedError      the file changed while it was read
+    ├── SourceError                a folder, glob, STAC document or URL that cannot be listed
+    ├── ArchiveError
+    │   ├── ArchiveNotFoundError
+    │   ├── ArchiveMismatchError   model, preprocessing or chip grid differ
+    │   ├── ArchiveVersionError    written by a newer geoglot
+    │   ├── ArchiveBusyError       another process is writing
+    │   └── ArchiveDamagedError
+    ├── ModelError
+    │   ├── ModelNotFoundError
+    │   └── ModelFileError         missing, corrupt or wrong for its card
+    ├── MissingExtraError          an optional package is not installed; prints the command
+    └── StorageError               the disk is full or cannot be written
+
+Each carries `.hint`: what to do next, in one sentence, or an empty string.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GeoglotError(Exception):
+    """Base of the tree. `str(error)` says what happened and the value; `.hint` says what to do."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(GeoglotError, ValueError):
+    """An argument is wrong."""
+
+
+class UnknownNameError(UsageError):
+    """A name that is not in a known list.
+
+    Args:
+        kind: What the name should have been, e.g. "format".
+        value: The name that was given.
+        known: All valid names.
+    """
+
+    def __init__(self, kind: str, value: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
+        listing = ", ".join(names) or "none"
+        hint = f"Did you mean {near[0]!r}? Known: {listing}." if near else f"Known: {listing}."
+        super().__init__(f"unknown {kind} {value!r}", hint=hint)
+
+
+class QueryError(UsageError):
+    """A search that cannot be run."""
+
+
+class EmptyQueryError(QueryError):
+    """The query holds no text, image or chip."""
+
+
+class UnknownWordsError(QueryError):
+    """No word of a text is known to the model, in any of its languages."""
+
+
+class SceneError(GeoglotError):
+    """One scene cannot be used. Ingest writes it into the run report and goes on."""
+
+
+class UnreadableSceneError(SceneError):
+    """Corrupt, truncated, mislabelled, or not a raster at all."""
+
+
+class EmptySceneError(SceneError):
+    """Zero size, or nothing but nodata."""
+
+
+class SceneTooLargeError(SceneError):
+    """Larger than a stated limit."""
+
+
+class SceneChangedError(SceneError):
+    """The file changed while it was being read, twice in a row."""
+
+
+class SourceError(GeoglotError):
+    """A folder, glob, STAC document or URL that cannot be listed."""
+
+
+class ArchiveError(GeoglotError):
+    """Something is wrong with an archive as a whole."""
+
+
+class ArchiveNotFoundError(ArchiveError):
+    """There is no archive at that path."""
+
+
+class ArchiveMismatchError(ArchiveError):
+    """The model, its preprocessing or the chip grid differ from what the archive was built with."""
+
+
+class ArchiveVersionError(ArchiveError):
+    """The archive was written by a newer geoglot."""
+
+
+class ArchiveBusyError(ArchiveError):
+    """Another process is writing to the archive."""
+
+
+class ArchiveDamagedError(ArchiveError):
+    """Files of the archive are missing or contradict each other."""
+
+
+class ModelError(GeoglotError):
+    """Something is wrong with a model."""
+
+
+class ModelNotFoundError(ModelError):
+    """No model of that name, and no folder at that path."""
+
+
+class ModelFileError(ModelError):
+    """A model file is missing, corrupt, or wrong for its card."""
+
+
+class MissingExtraError(GeoglotError):
+    """An optional package is needed and not installed.
+
+    Args:
+        what: The thing the user asked for.
+        extra: The extra of geoglot that brings the package.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs a package that is not installed", hint=f'Run: pip install "geoglot[{extra}]"')
+
+
+class StorageError(GeoglotError):
+    """The disk is full, or a folder cannot be written."""
