@@ -1,6 +1,6 @@
 """The values that rooms pass to each other: windows, boxes on the earth, time ranges, scenes, chips and matches.
 
-Frames and units are in the names: `box_px` is (x0, y0, x1, y1) in pixels of the full-resolution scene, half-open, origin
+Frames and units are in the names: `box_px` is (x0, y0, x1, y1) in full-resolution pixels, half-open, origin
 top left; `bbox_lonlat` is (west, south, east, north) in degrees WGS 84, and west > east means that the box crosses the
 antimeridian; `ground_m` is metres on the ground; `gsd_m` is metres per pixel.
 """
@@ -71,7 +71,7 @@ class Bbox:
         if not all(math.isfinite(v) for v in values):
             raise UsageError(f"bbox {values} holds a value that is not finite")
         if not (-180 <= self.west <= 180 and -180 <= self.east <= 180):
-            raise UsageError(f"bbox {values}: longitudes must lie in [-180, 180]", hint="Order is west south east north.")
+            raise UsageError(f"bbox {values}: longitudes must lie in [-180, 180]", hint="Order: west south east north")
         if not (-90 <= self.south <= self.north <= 90):
             raise UsageError(
                 f"bbox {values}: latitudes must lie in [-90, 90] with south <= north",
@@ -120,7 +120,7 @@ def parse_instant(text: str, *, end: bool = False) -> datetime:
             return _next(start, len(parts)) - timedelta(microseconds=1) if end else start
         stamp = datetime.fromisoformat(value)
     except (ValueError, OverflowError) as error:
-        raise UsageError(f"{text!r} is not an ISO 8601 date: {error}", hint="Write 2019, 2019-06, 2019-06-01.") from error
+        raise UsageError(f"{text!r} is not an ISO 8601 date: {error}", hint="Write 2019 or 2019-06-01.") from error
     return (stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)).astimezone(UTC)
 
 
