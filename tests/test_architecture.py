@@ -1,0 +1,95 @@
+"""The arrows of ARCHITECTURE.md, walked through the code's own imports."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "geoglot"
+
+BASE = {"errors", "types"}
+MAY_IMPORT = {
+    "errors": set(),
+    "types": {"errors"},
+    "imagery": BASE,
+    "data": BASE | {"imagery"},
+    "models": BASE | {"imagery", "data"},
+    "training": BASE | {"imagery", "data", "models"},
+    "archive": BASE | {"imagery", "models"},
+    "evaluation": BASE | {"data", "models", "archive"},
+    "sandbox": BASE | {"imagery", "data"},
+}
+MAY_IMPORT["cli"] = set(MAY_IMPORT) | {"__version__"}
+# The recipe of the bundled model trains on the sandbox: the one arrow from training into it.
+MAY_IMPORT["training"] |= {"sandbox"}
+# The archive knows models through the encoder protocol and its card only, never through a runtime.
+ARCHIVE_MODELS = {"geoglot.models.encoder", "geoglot.models.card"}
+TORCH_ROOMS = {"models", "training"}
+
+
+def _modules() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the arrows"
+            found |= {node.module or ""} | {f"{node.module}.{a.name}" for a in node.names}
+    return found
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_arrows_point_down(path: Path) -> None:
+    room = _room(path)
+    if room in {"__init__", "__main__"}:
+        return
+    for name in _imports(path):
+        if not name.startswith("geoglot."):
+            continue
+        target = name.split(".")[1]
+        assert target == room or target in MAY_IMPORT[room], f"{room} must not import {name}"
+        if room == "archive" and target == "models":
+            assert any(name.startswith(allowed) for allowed in ARCHIVE_MODELS), f"archive must not import {name}"
+
+
+@pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_torch_stays_in_its_rooms(path: Path) -> None:
+    if _room(path) not in TORCH_ROOMS:
+        assert not any(name.split(".")[0] in {"torch", "transformers"} for name in _imports(path))
+
+
+def test_every_folder_is_a_known_room() -> None:
+    rooms = {p.name for p in SOURCE.iterdir() if p.is_dir() and p.name != "__pycache__"}
+    assert rooms <= set(MAY_IMPORT)
+
+
+HEAVY = ("torch", "rasterio", "lancedb", "pyarrow", "onnxruntime", "transformers", "shapely")
+
+
+@pytest.mark.parametrize("statement", ["import geoglot", "import geoglot.cli", "from geoglot import Bbox, GeoglotError"])
+def test_import_is_light(statement: str) -> None:
+    code = f"{statement}\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names_exist() -> None:
+    import geoglot
+
+    assert "Bbox" in dir(geoglot)
+    for name in geoglot.__all__:
+        assert getattr(geoglot, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        geoglot.nothing  # type: ignore[attr-defined]
