@@ -148,14 +148,37 @@ class Store:
             UsageError: Vectors not finite, not unit or of the wrong shape; a chip of another scene, or twice.
             StorageError: The disk is full; what was committed before is unharmed.
         """
+        token = new_token()
+        self.add_chips(info, chips, vectors, token)
+        self.show_scene(info, len(chips), token)
+
+    def add_chips(self, info: SceneInfo, chips: Sequence[Chip], vectors: NDArray[np.float32], token: str) -> None:
+        """Commit some of a scene's chips, invisible until `show_scene` names their token; may be called often.
+
+        Raises:
+            UsageError, StorageError: As replace_scene; a chip given in two calls is not noticed.
+        """
         self._need_lock()
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
         _check_scene(info, chips, vectors, self.manifest.dim)
-        record = SceneRecord(info, len(chips), datetime.now(UTC), secrets.token_hex(8))
+        if chips:
+            with storage_errors(self.folder):
+                self._chips.add(chip_rows(chips, vectors, token))
+
+    def show_scene(self, info: SceneInfo, chips: int, token: str) -> None:
+        """Make a scene visible with the chips added under this token, in place of what was there before.
+
+        Args:
+            info: The scene.
+            chips: How many were added in all.
+            token: From `new_token`, used for this scene only.
+
+        Raises:
+            StorageError: The disk is full; what was committed before is unharmed.
+        """
+        self._need_lock()
         with storage_errors(self.folder):
-            if chips:
-                self._chips.add(chip_rows(chips, vectors, record.token))
-            self._commit(record)
+            self._commit(SceneRecord(info, chips, datetime.now(UTC), token))
         self._since_compaction += 1
         if self._since_compaction >= COMPACT_EVERY:
             self._compact()
@@ -245,6 +268,11 @@ class Store:
             raise ArchiveDamagedError(
                 f"the scenes of {self.folder} cannot be read: {error}", hint="Index the scenes again."
             ) from error
+
+
+def new_token() -> str:
+    """A mark for the chips of one writing of one scene."""
+    return secrets.token_hex(8)
 
 
 def _connect(folder: Path) -> lancedb.DBConnection:
