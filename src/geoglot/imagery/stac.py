@@ -1,0 +1,115 @@
+"""STAC documents as lists of sources: items, collections and catalogues, from a file or a URL."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoglot.errors import SourceError
+from geoglot.imagery.provenance import known_sensor
+from geoglot.imagery.sources import SUFFIXES, Source, is_url
+
+if TYPE_CHECKING:
+    import pystac
+
+MEDIA_TYPES = ("image/tiff", "image/jp2", "image/png", "image/jpeg", "image/webp", "image/vnd.stac.geotiff")
+SIDE_ROLES = frozenset({"thumbnail", "overview", "metadata", "labels", "mask", "data-mask"})
+
+
+def sources_of(href: str) -> list[Source]:
+    """All scenes of a STAC item, collection, catalogue or item collection.
+
+    One asset per item is taken: role "visual" first, then role "data", then any raster asset that is no thumbnail.
+
+    Raises:
+        SourceError: Not reachable, not JSON, not STAC, or a link in it is broken.
+    """
+    import pystac
+    from pystac.errors import STACError
+
+    try:
+        document = pystac.StacIO.default().read_json(href)
+        return list(_walk(document, href))
+    except OSError as error:
+        raise SourceError(f"cannot read {href!r}: {error}", hint="Check the address and its links.") from error
+    except (STACError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SourceError(
+            f"{href!r} is not a STAC document that can be read: {error or type(error).__name__}",
+            hint="Give a STAC item, collection or catalogue, or a raster.",
+        ) from error
+
+
+def _walk(document: dict[str, Any], href: str) -> Iterator[Source]:
+    import pystac
+
+    if document.get("type") == "FeatureCollection":
+        for feature in document["features"]:
+            item = pystac.Item.from_dict(feature, href=href)
+            yield from _of_item(item)
+        return
+    if "stac_version" not in document:
+        raise SourceError(f"{href!r} has no stac_version: it is not STAC", hint="Give a STAC document or a raster.")
+    node = pystac.read_file(href)
+    if isinstance(node, pystac.Item):
+        yield from _of_item(node)
+    elif isinstance(node, pystac.Catalog):
+        for item in node.get_items(recursive=True):
+            yield from _of_item(item)
+
+
+def _of_item(item: pystac.Item) -> Iterator[Source]:
+    asset = _best_asset(item)
+    if asset is None:
+        return
+    href = asset.get_absolute_href()
+    if href is None:
+        raise SourceError(f"item {item.id!r}: asset {asset.href!r} cannot be resolved", hint="Make its link absolute.")
+    yield Source(_local_or_url(href), _acquired(item), _sensor(item), item.collection_id)
+
+
+def _best_asset(item: pystac.Item) -> pystac.Asset | None:
+    def rank(entry: tuple[str, pystac.Asset]) -> tuple[int, str]:
+        roles = set(entry[1].roles or ())
+        return (0 if "visual" in roles or entry[0] == "visual" else 1 if "data" in roles else 2, entry[0])
+
+    rasters = [
+        (key, asset)
+        for key, asset in item.assets.items()
+        if _is_raster(asset) and not SIDE_ROLES & set(asset.roles or ())
+    ]
+    return min(rasters, key=rank)[1] if rasters else None
+
+
+def _is_raster(asset: pystac.Asset) -> bool:
+    if asset.media_type:
+        return asset.media_type.split(";")[0].strip().lower() in MEDIA_TYPES
+    return Path(urllib.parse.urlsplit(asset.href).path).suffix.lower() in SUFFIXES
+
+
+def _local_or_url(href: str) -> str:
+    if is_url(href):
+        return href
+    if href.startswith("file:"):
+        href = urllib.parse.unquote(urllib.parse.urlsplit(href).path)
+    elif "://" in href:
+        raise SourceError(f"asset {href!r}: only files and http(s) can be read", hint="Sign or mirror it over https.")
+    return str(Path(href).resolve())
+
+
+def _acquired(item: pystac.Item) -> datetime | None:
+    moment = item.datetime or item.common_metadata.start_datetime
+    if moment is None:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _sensor(item: pystac.Item) -> str | None:
+    properties = item.properties
+    instruments = properties.get("instruments") or [None]
+    for name in (properties.get("platform"), properties.get("constellation"), instruments[0]):
+        if isinstance(name, str) and name.strip():
+            return known_sensor(name) or name.strip().lower()
+    return None
