@@ -1,0 +1,142 @@
+"""Trained towers -> ONNX files for the light runtime, with their preprocessing inside the graph."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from geoglot.errors import MissingExtraError, ModelFileError
+from geoglot.models.encoder import Images
+from geoglot.models.tower import DualTower, TowerShape
+
+
+class _ImageGraph(nn.Module):
+    """uint8 [N, S, S, 3] -> unit vectors [N, D]."""
+
+    def __init__(self, towers: DualTower) -> None:
+        super().__init__()
+        self.image = towers.image
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.normalize(self.image(images.permute(0, 3, 1, 2).float() / 255.0), dim=1)
+
+
+class _TextGraph(nn.Module):
+    """int64 [M, T] -> unit vectors [M, D]."""
+
+    def __init__(self, towers: DualTower) -> None:
+        super().__init__()
+        self.text = towers.text
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return F.normalize(self.text(tokens), dim=1)
+
+
+def load_towers(weights: Path) -> DualTower:
+    """Read what the recipe's `final.pt` holds, in evaluation mode.
+
+    Raises:
+        ModelFileError: Not such a file.
+    """
+    try:
+        state = torch.load(weights, weights_only=True)
+        shape = TowerShape(**state["shape"])
+        towers = DualTower(shape)
+        towers.load_state_dict(state["weights"])
+    except (OSError, KeyError, TypeError, RuntimeError) as error:
+        raise ModelFileError(f"{weights} does not hold trained towers: {error}") from error
+    return towers.eval()
+
+
+def export_image(towers: DualTower, side_px: int, path: Path) -> None:
+    """Write the fp32 image graph. About 5 s."""
+    example = torch.zeros(2, side_px, side_px, 3, dtype=torch.uint8)
+    _export(_ImageGraph(towers), example, "images", path)
+
+
+def export_text(towers: DualTower, path: Path) -> None:
+    """Write the fp32 text graph. About 5 s."""
+    example = torch.ones(2, towers.shape.context, dtype=torch.int64)
+    _export(_TextGraph(towers), example, "tokens", path)
+
+
+def _export(graph: nn.Module, example: Tensor, name: str, path: Path) -> None:
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("exporting a model", "export") from error
+    batch = torch.export.Dim("batch", min=1, max=65536)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    program = torch.onnx.export(
+        graph.eval(),
+        (example,),
+        input_names=[name],
+        output_names=["vectors"],
+        dynamic_shapes=({0: batch},),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    if program is None:
+        raise ModelFileError(f"the exporter returned nothing for {path}")
+    program.save(str(path))
+
+
+def quantize_image(fp32: Path, int8: Path, calibration: Images) -> None:
+    """Static int8 of the convolutions, weights per channel, activations by the range seen on `calibration` chips.
+
+    The first convolution sees raw pixels and the projection makes the vector: both stay fp32.
+
+    Args:
+        fp32: The exported image graph.
+        int8: The file to write.
+        calibration: uint8 [N, S, S, 3]; a few hundred training chips.
+    """
+    try:
+        from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+    except ImportError as error:
+        raise MissingExtraError("quantising a model", "export") from error
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches: Iterator[dict[str, Any]] = iter(
+                {"images": calibration[at : at + 32]} for at in range(0, len(calibration), 32)
+            )
+
+        def get_next(self) -> dict[str, Any] | None:
+            return next(self.batches, None)
+
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(str(fp32), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(int8),
+            Reader(),
+            per_channel=True,
+            op_types_to_quantize=["Conv", "Add", "Relu", "AveragePool"],
+            nodes_to_exclude=_first_convolution(prepared),
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+
+
+def _first_convolution(path: Path) -> list[str]:
+    import onnx
+
+    return [node.name for node in onnx.load(str(path)).graph.node if node.op_type == "Conv"][:1]
+
+
+def agreement(left: np.ndarray[Any, np.dtype[np.float32]], right: np.ndarray[Any, np.dtype[np.float32]]) -> float:
+    """Least cosine between rows of two sets of unit vectors [N, D]."""
+    return float((left * right).sum(1).min())

@@ -1,0 +1,321 @@
+"""Recipe `mini`: train the bundled dual encoder from scratch on RSICD train, EuroSAT train and the sandbox.
+
+    python -m geoglot.training.recipes.mini --config configs/mini.toml --data ../shared/data --out runs/mini
+    python -m geoglot.training.recipes.mini --config configs/mini.toml --data ../shared/data --out runs/smoke --smoke
+
+Loss = multi-positive InfoNCE between chips and token rows + class cross-entropy through a linear head that is thrown
+away. Chips grow during training (small ones are cheap and teach the coarse things first). The shipped weights are an
+exponential moving average. Stop it at any time and start it again: it goes on from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import tomllib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from geoglot.data.samples import Sample, load_pixels, read_samples
+from geoglot.errors import UsageError
+from geoglot.models.tokenizer import ConceptTokenizer, words_of
+from geoglot.models.tower import DualTower, TowerShape
+from geoglot.training.config import load_config
+from geoglot.training.losses import cosine_schedule, label_positives, multi_positive_nce, same_text
+from geoglot.training.pools import Pool, make_pool, vary_tokens
+from geoglot.training.views import ViewRanges, random_views
+
+log = logging.getLogger("geoglot.mini")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that decides the weights, but for the data.
+
+    Attributes:
+        seed: Of every random choice.
+        steps: Optimiser steps.
+        rsicd, eurosat, sandbox: Chips of each source in a batch.
+        phases: (share of the steps done, side in pixels) in rising order; the last share is 1.
+        label_share: How often a text is the bare class name instead of a caption.
+        learning_rate, weight_decay, warmup: AdamW with a cosine.
+        head_weight: Of the class cross-entropy.
+        ema: Decay of the moving average.
+        sandbox_per_kind: Drawn chips of each kind.
+        sandbox_from: First step that uses the sandbox; before it, RSICD fills its place in the batch.
+        min_word_count: English words outside the glossary need as many uses in the training captions for a token.
+        checkpoint_every: Steps.
+        label_names: File with other ways to name the classes.
+    """
+
+    seed: int = 0
+    steps: int = 3000
+    rsicd: int = 80
+    eurosat: int = 24
+    sandbox: int = 24
+    phases: tuple[tuple[float, int], ...] = ((0.4, 64), (1.0, 96))
+    label_share: float = 0.3
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: int = 100
+    head_weight: float = 0.5
+    ema: float = 0.998
+    sandbox_per_kind: int = 80
+    sandbox_from: int = 0
+    min_word_count: int = 5
+    checkpoint_every: int = 100
+    label_names: str = "configs/mini_labels.toml"
+
+    def __post_init__(self) -> None:
+        if not self.phases or self.phases[-1][0] != 1.0:
+            raise UsageError(f"phases {self.phases} must end with a share of 1.0")
+        if min(self.steps, self.rsicd + self.eurosat + self.sandbox) < 1:
+            raise UsageError("steps and the batch must be positive")
+
+    def side_px(self, step: int) -> int:
+        """Side of the views at a step."""
+        return next(int(side) for share, side in self.phases if step < share * self.steps or share == 1.0)
+
+
+class Student(nn.Module):
+    """The towers with the throw-away class head."""
+
+    def __init__(self, shape: TowerShape, classes: int) -> None:
+        super().__init__()
+        self.towers = DualTower(shape)
+        self.head = nn.Linear(shape.widths[-1], classes)
+
+    def forward(self, views: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pooled = self.towers.image.features(views).mean((2, 3))  # [B, C]
+        images = F.normalize(self.towers.image.project(pooled), dim=1)
+        texts = F.normalize(self.towers.text(tokens), dim=1)
+        return images, texts, self.head(F.dropout(pooled, 0.2, self.training))
+
+
+def build_tokenizer(samples: list[Sample], min_count: int) -> ConceptTokenizer:
+    """The glossary plus the English words that the captions use often."""
+    counts = Counter(word for s in samples for c in s.captions for word in words_of(c))
+    return ConceptTokenizer.from_glossary(w for w, n in counts.most_common() if n >= min_count)
+
+
+def build_pools(config: Config, data: Path, cache: Path) -> tuple[dict[str, Pool], ConceptTokenizer, list[str]]:
+    """Read and tokenise all sources: pools by name, the tokenizer, the class list (real classes first)."""
+    other_names = tomllib.loads(Path(config.label_names).read_text("utf-8"))
+    rsicd = read_samples(data / "rsicd" / "captions.jsonl", "train")
+    eurosat = read_samples(data / "eurosat" / "labels.jsonl", "train")
+    tokenizer = build_tokenizer(rsicd, config.min_word_count)
+    classes: list[str] = []
+
+    def number(source: str, label: str | None) -> int:
+        if label is None:
+            return -1
+        key = f"{source}:{label}"
+        if key not in classes:
+            classes.append(key)
+        return classes.index(key)
+
+    def pool(source: str, pixels: NDArray[np.uint8], captions: list[tuple[str, ...]], labels: list[str | None]) -> Pool:
+        numbers = [number(source, label) for label in labels]
+        names = {
+            n: other_names[source].get(classes[n].split(":")[1], [classes[n].split(":")[1].replace("_", " ")])
+            for n in set(numbers)
+            if n >= 0
+        }
+        return make_pool(source, pixels, captions, numbers, names, tokenizer)
+
+    pools = {
+        "rsicd": pool("rsicd", load_pixels(rsicd, 160), [s.captions for s in rsicd], [s.label for s in rsicd]),
+        "eurosat": pool("eurosat", load_pixels(eurosat, 64), [()] * len(eurosat), [s.label for s in eurosat]),
+    }
+    if config.sandbox:
+        drawn, said, kinds = _drawn(config, cache)
+        pools["sandbox"] = pool("sandbox", drawn, said, list(kinds))
+    return pools, tokenizer, classes
+
+
+def shares(config: Config, step: int) -> dict[str, int]:
+    """Chips of each pool in the batch of a step."""
+    if step < config.sandbox_from or not config.sandbox:
+        return {"rsicd": config.rsicd + config.sandbox, "eurosat": config.eurosat}
+    return {"rsicd": config.rsicd, "eurosat": config.eurosat, "sandbox": config.sandbox}
+
+
+def _drawn(config: Config, cache: Path) -> tuple[NDArray[np.uint8], list[tuple[str, ...]], list[str]]:
+    """The sandbox's chips, drawn once a run folder."""
+    from geoglot.sandbox.samples import KINDS, draw_sample
+
+    file = cache / f"sandbox-{config.seed}-{config.sandbox_per_kind}.npz"
+    if not file.is_file():
+        samples = [
+            (kind, draw_sample(kind, seed=config.seed * 1_000_003 + index, size_px=128))
+            for kind in KINDS
+            for index in range(config.sandbox_per_kind)
+        ]
+        texts = json.dumps([(kind, s.captions["en"]) for kind, s in samples])
+        np.savez(file, pixels=np.stack([s.rgb for _, s in samples]), texts=np.array(texts))
+    with np.load(file) as stored:
+        said = json.loads(str(stored["texts"]))
+        return stored["pixels"], [tuple(captions) for _, captions in said], [kind for kind, _ in said]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """views [B, 3, S, S]; tokens [B, T]; text_labels [B] (-1: a caption); labels [B] (-1: unknown)."""
+
+    views: Tensor
+    tokens: Tensor
+    text_labels: Tensor
+    labels: Tensor
+
+
+def batches(config: Config, pools: dict[str, Pool], concepts: int, start: int) -> Iterator[Batch]:
+    """Endless batches; batch k depends on the seed and k alone, so a resumed run sees what an unbroken one would."""
+    ranges = ViewRanges()
+    for step in range(start, config.steps):
+        rng = np.random.default_rng((config.seed, step))
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        views, tokens, named, labels = [], [], [], []
+        for name, count in shares(config, step).items():
+            pool = pools[name]
+            chips, rows, names = pool.draw(count, config.label_share, rng)
+            views.append(random_views(torch.from_numpy(pool.pixels[chips]), config.side_px(step), ranges, generator))
+            tokens.append(vary_tokens(rows, concepts, rng))
+            named.append(names)
+            labels.append(pool.labels[chips])
+        yield Batch(
+            torch.cat(views).contiguous(memory_format=torch.channels_last),
+            *(torch.from_numpy(np.concatenate(parts)) for parts in (tokens, named, labels)),
+        )
+
+
+def loss_of(student: Student, batch: Batch, config: Config) -> tuple[Tensor, dict[str, float]]:
+    """The recipe's objective on one batch."""
+    images, texts, classes = student(batch.views, batch.tokens)
+    fits = torch.eye(len(images), dtype=torch.bool) | same_text(batch.tokens)
+    fits |= label_positives(batch.text_labels, batch.labels)
+    contrast = multi_positive_nce(images, texts, student.towers.scale(), fits)
+    real = batch.labels.masked_fill(batch.labels >= classes.shape[1], -1)  # drawn kinds have no place in the head
+    head = F.cross_entropy(classes, real, ignore_index=-1, label_smoothing=0.1)
+    return contrast + config.head_weight * head, {"contrast": contrast.item(), "head": head.item()}
+
+
+def run(config: Config, data: Path, out: Path) -> Path:
+    """Train, resuming if `out` holds a checkpoint; returns the file of the final weights."""
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    pools, tokenizer, classes = build_pools(config, data, out)
+    tokenizer.save(out / "tokenizer.json")
+    shape = TowerShape(vocabulary=len(tokenizer.names), context=tokenizer.context)
+    real = sum(not name.startswith("sandbox:") for name in classes)
+    student = Student(shape, real).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = Student(shape, real)
+    average.load_state_dict(student.state_dict())
+    decay = [p for p in student.parameters() if p.ndim > 1]
+    plain = [p for p in student.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+    )
+    start = _resume(out, student, average, optimizer, config)
+    (out / "run.json").write_text(json.dumps({"config": asdict(config), "classes": classes, **_facts(pools)}, indent=2))
+    began, seen = perf_counter(), 0
+    for step, batch in enumerate(batches(config, pools, tokenizer.concepts, start), start=start):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * cosine_schedule(step, config.steps, config.warmup)
+        loss, parts = loss_of(student, batch, config)
+        if not torch.isfinite(loss):
+            raise UsageError(f"the loss is {loss.item()} at step {step}", hint="Lower learning_rate.")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
+        optimizer.step()
+        _average(average, student, min(config.ema, (step + 1) / (step + 10)))
+        seen += len(batch.tokens)
+        if (step + 1) % 20 == 0 or step + 1 == config.steps:
+            _log(out, step + 1, parts, student, seen / (perf_counter() - began))
+        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+            _save(out, step + 1, student, average, optimizer, config)
+    final = out / "final.pt"
+    torch.save({"shape": asdict(shape), "weights": average.towers.state_dict()}, final)
+    return final
+
+
+def _average(average: nn.Module, student: nn.Module, decay: float) -> None:
+    with torch.no_grad():
+        mine, theirs = average.state_dict(), student.state_dict()
+        for key, value in mine.items():
+            if value.is_floating_point():
+                value.lerp_(theirs[key].to(value.dtype), 1.0 - decay)
+            else:
+                value.copy_(theirs[key])
+
+
+def _facts(pools: dict[str, Pool]) -> dict[str, Any]:
+    sizes = {name: {"chips": len(pool.pixels), "texts": len(pool.captions)} for name, pool in pools.items()}
+    return {"pools": sizes, "torch": torch.__version__, "threads": torch.get_num_threads()}
+
+
+def _log(out: Path, step: int, parts: dict[str, float], student: Student, rate: float) -> None:
+    row = {"step": step, **parts, "scale": student.towers.scale().item(), "pairs_per_s": round(rate, 1)}
+    with (out / "log.jsonl").open("a") as stream:
+        stream.write(json.dumps(row) + "\n")
+    log.info("step %(step)d  contrast %(contrast).3f  head %(head).3f  %(pairs_per_s).0f pairs/s", row)
+
+
+def _save(
+    out: Path, step: int, student: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, config: Config
+) -> None:
+    state = {"step": step, "student": student.state_dict(), "average": average.state_dict()}
+    state |= {"optimizer": optimizer.state_dict(), "seed": config.seed}
+    torch.save(state, out / "last.tmp")
+    (out / "last.tmp").replace(out / "last.pt")  # a kill while saving leaves the earlier checkpoint whole
+
+
+def _resume(
+    out: Path, student: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, config: Config
+) -> int:
+    file = out / "last.pt"
+    if not file.is_file():
+        return 0
+    state = torch.load(file, weights_only=True)
+    if state["seed"] != config.seed:
+        raise UsageError(f"{file} was trained with seed {state['seed']}", hint="Choose another --out.")
+    student.load_state_dict(state["student"])
+    average.load_state_dict(state["average"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+def smoke(config: Config) -> Config:
+    """The same recipe in seconds: tiny batches, few steps, few drawings."""
+    batch = replace(config, steps=4, rsicd=6, eurosat=4, sandbox=4, warmup=1, phases=((1.0, 32),))
+    return replace(batch, sandbox_per_kind=1, sandbox_from=0, checkpoint_every=2)
+
+
+def main() -> None:
+    """Command line of the recipe."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=Path("configs/mini.toml"))
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds rsicd/ and eurosat/")
+    parser.add_argument("--out", type=Path, required=True, help="run folder; an unfinished run there is continued")
+    parser.add_argument("--smoke", action="store_true", help="a few steps, to see that everything works")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    config = load_config(Config, args.config)
+    run(smoke(config) if args.smoke else config, args.data, args.out)
+
+
+if __name__ == "__main__":
+    main()
