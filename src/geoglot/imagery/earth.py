@@ -95,9 +95,9 @@ class Georeference:
         boxes = np.array([w.box_px for w in windows], dtype=np.float64)
         lon, lat = self.lonlat(boxes[:, (0, 2, 2, 0)], boxes[:, (1, 1, 3, 3)])  # [N, 4] clockwise from top left
         sides_m = _sides_m(lon, lat)
-        inside = (np.abs(lon) <= 180).all(axis=1) & (np.abs(lat) <= 90).all(axis=1)
-        spread: Degrees = lon.max(axis=1) - lon.min(axis=1)
-        plain = np.asarray(inside & (spread < 180) & (sides_m < LARGE_CHIP_M))
+        on_earth = (np.abs(lon) <= 180).all(axis=1) & (np.abs(lat) <= 90).all(axis=1)
+        spread = lon.max(axis=1) - lon.min(axis=1)
+        plain = (on_earth & (spread < 180) & (sides_m < LARGE_CHIP_M)).tolist()
         return [
             _quad(lon[i].tolist(), lat[i].tolist(), float(sides_m[i])) if plain[i] else self.frame(window)
             for i, window in enumerate(windows)
@@ -117,7 +117,7 @@ def _outline(window: Window, points: int) -> tuple[Degrees, Degrees]:
 
 def _sides_m(lon: Degrees, lat: Degrees) -> Degrees:
     """Geometric mean of the top and left edge [N]; inf where a corner is off the earth."""
-    off = ~(np.isfinite(lon) & np.isfinite(lat)).all(axis=1)
+    off = np.asarray(~np.isfinite(lon + lat).all(axis=1))
     lon, lat = np.where(off[:, None], 0.0, lon), np.where(off[:, None], 0.0, np.clip(lat, -90, 90))
     _, _, across = _GEOD.inv(lon[:, 0], lat[:, 0], lon[:, 1], lat[:, 1])
     _, _, down = _GEOD.inv(lon[:, 0], lat[:, 0], lon[:, 3], lat[:, 3])
@@ -145,7 +145,7 @@ def _frame(lon: Degrees, lat: Degrees, points: int) -> EarthFrame | None:
     winding = round(float(lon[-1] - lon[0]) / 360)
     if winding:
         lon, lat = _over_the_pole(lon, lat)
-    rings = _cut(shapely.Polygon(np.column_stack([lon, lat])))
+    rings = _cut(lon, lat)
     if not rings:
         return None
     return EarthFrame(side, _bounds(lon, lat, pole=bool(winding)), rings)
@@ -177,17 +177,21 @@ def _wrap(lon: float) -> float:
     return lon if -180 <= lon <= 180 else (lon + 180) % 360 - 180
 
 
-def _cut(polygon: shapely.Polygon) -> tuple[Ring, ...]:
-    """Rings inside [-180, 180], counter-clockwise, from a polygon that may reach outside."""
+def _cut(lon: Degrees, lat: Degrees) -> tuple[Ring, ...]:
+    """Rings inside [-180, 180], counter-clockwise, from a closed outline that may reach outside."""
+    polygon = shapely.Polygon(np.column_stack([lon, lat]))
+    if polygon.is_valid and np.abs(lon).max() <= 180:
+        return (_ring(polygon),)
     world = shapely.box(-180, -90, 180, 90)
     valid = shapely.make_valid(polygon)
     pieces = [affinity.translate(valid, xoff=turn).intersection(world) for turn in (-360.0, 0.0, 360.0)]
     merged = shapely.union_all([piece for piece in pieces if piece.area > 0])
-    return tuple(
-        tuple((float(x), float(y)) for x, y in shapely.geometry.polygon.orient(part).exterior.coords)
-        for part in shapely.get_parts(merged)
-        if part.geom_type == "Polygon" and part.area > 0
-    )
+    return tuple(_ring(part) for part in shapely.get_parts(merged) if part.geom_type == "Polygon" and part.area > 0)
+
+
+def _ring(polygon: Any) -> Ring:
+    oriented = shapely.geometry.polygon.orient(polygon)
+    return tuple(map(tuple, shapely.get_coordinates(oriented.exterior).tolist()))
 
 
 def georeference(wkt: str | None, transform: Affine) -> Georeference | None:

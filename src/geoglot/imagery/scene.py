@@ -278,15 +278,21 @@ class Scene:
             )
         return None if present.all() else present
 
-    def columns_with_data(self, strip: Strip) -> list[int]:
-        """Those of the strip's `xs` whose window touches a block that was written; all where that is not known."""
+    @property
+    def is_tiled(self) -> bool:
+        """Whether a block is narrower than the scene, so that part of a row can be read without all of it."""
+        return bool(self._dataset.block_shapes[0][1] < self.info.width)
+
+    def columns_with_data(self, strips: Sequence[Strip]) -> list[int]:
+        """Those of the strips' common `xs` where a window touches a block that was written; all if nobody knows."""
+        first, last = strips[0], strips[-1]
         if self.blocks is None:
-            return list(strip.xs)
+            return list(first.xs)
         high, wide = self._dataset.block_shapes[0]
-        written = self.blocks[strip.y0 // high : -(-(strip.y0 + strip.height) // high)].any(axis=0)
+        written = self.blocks[first.y0 // high : -(-(last.y0 + last.height) // high)].any(axis=0)
         before = np.concatenate([[0], np.cumsum(written)])  # written block columns left of each block column
-        xs = np.array(strip.xs)
-        return [int(x) for x in xs[before[-(-(xs + strip.width) // wide)] > before[xs // wide]]]
+        xs = np.array(first.xs)
+        return [int(x) for x in xs[before[-(-(xs + first.width) // wide)] > before[xs // wide]]]
 
     def _samples(self) -> NDArray[Any]:
         """Valid pixels [bands, N] of the whole scene, the same in every run."""
