@@ -25,7 +25,7 @@ class StagedScene:
 
     def __init__(self, store: Store, info: SceneInfo, *, piece: int = PIECE) -> None:
         self._store = store
-        self._info = info
+        self.info = info
         self._piece = piece
         self._token = new_token()
         self._chips: list[Chip] = []
@@ -51,9 +51,9 @@ class StagedScene:
             UsageError, StorageError: As Store.replace_scene.
         """
         self._flush()
-        self._store.show_scene(self._info, self.count, self._token)
+        self._store.show_scene(self.info, self.count, self._token)
 
     def _flush(self) -> None:
         if self._chips:
-            self._store.add_chips(self._info, self._chips, np.concatenate(self._vectors), self._token)
+            self._store.add_chips(self.info, self._chips, np.concatenate(self._vectors), self._token)
         self._chips, self._vectors = [], []
