@@ -198,7 +198,7 @@ class Store:
         gone = sorted(self._known.keys() & set(scene_ids))
         if gone:
             with storage_errors(self.folder):
-                self._scenes.delete(f"scene_id IN ({_quoted(gone)})")
+                self._scenes.delete(f"scene_id IN ({quoted(gone)})")
             for scene_id in gone:
                 del self._known[scene_id]
         return len(gone)
@@ -209,7 +209,7 @@ class Store:
         Raises:
             StorageError: The disk is full; nothing is lost, and queries work without a snapshot, slower.
         """
-        from geoglot.archive.snapshot import write_snapshot
+        from geoglot.archive.freeze import write_snapshot
 
         self._need_lock()
         with storage_errors(self.folder):
@@ -224,7 +224,7 @@ class Store:
         found = self._chips.search().select(["token"]).to_arrow()["token"].unique().to_pylist()
         dead = set(found) - {record.token for record in self._known.values()}
         if dead:
-            self._chips.delete(f"token IN ({_quoted(sorted(dead))})")
+            self._chips.delete(f"token IN ({quoted(sorted(dead))})")
 
     def _compact(self) -> None:
         for table in (self._scenes, self._chips):
@@ -241,6 +241,38 @@ class Store:
     def has_index(self) -> bool:
         """True when the approximate index exists."""
         return any("vector" in index.columns for index in self._chips.list_indices())
+
+    def read_chips(self, columns: Sequence[str]) -> pa.Table:
+        """Columns of all rows of `chips`, leftovers too, with the row ids as `_rowid`."""
+        return self._chips.search().select(list(columns)).with_row_id(True).to_arrow()
+
+    def read_vectors(self, batch_rows: int) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.float32]]]:
+        """Batches of (row ids [M], vectors float32 [M, D]) over all rows of `chips`; bounded memory."""
+        query = self._chips.search().select(["vector"]).with_row_id(True)
+        for batch in query.to_batches(batch_size=batch_rows):
+            vectors = batch["vector"].flatten().to_numpy().reshape(batch.num_rows, self.manifest.dim)
+            yield batch["_rowid"].to_numpy(), vectors
+
+    def nearest(
+        self,
+        query: NDArray[np.float32],
+        limit: int,
+        where: str | None,
+        columns: Sequence[str],
+        *,
+        probes: int,
+        refine: int,
+    ) -> list[dict[str, Any]]:
+        """Rows that the approximate index finds near a query, nearest first; the filter runs before the search."""
+        search = self._chips.search(query, vector_column_name="vector").distance_type("cosine")
+        if where is not None:
+            search = search.where(where, prefilter=True)
+        found = search.nprobes(probes).refine_factor(refine).limit(limit).select([*columns, "_distance"]).to_list()
+        return [dict(row) for row in found]
+
+    def count_rows(self) -> int:
+        """Rows of `chips`, leftovers too."""
+        return int(self._chips.count_rows())
 
     def versions(self) -> tuple[int, int]:
         """Versions of the tables (scenes, chips) that this store reads."""
@@ -394,5 +426,6 @@ def chip_rows(chips: Sequence[Chip], vectors: NDArray[np.float32], token: str) -
     return pa.table(columns, schema=schema)
 
 
-def _quoted(values: Sequence[str]) -> str:
+def quoted(values: Sequence[str]) -> str:
+    """A list of SQL text literals."""
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)

@@ -1,0 +1,305 @@
+"""An archive as its readers see it: open it, ask it, look after it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoglot.archive.calibrate import Background, confidences, load_background
+from geoglot.archive.manifest import Manifest, read_manifest
+from geoglot.archive.planner import Selection, select
+from geoglot.archive.query import Filter, SearchResult, Term, parse_terms, query_vector
+from geoglot.archive.ranking import EXACT_LIMIT, ExactRanker, Hit, Ranker, hits
+from geoglot.archive.records import SceneRecord
+from geoglot.archive.snapshot import NO_DATE, Snapshot, open_snapshot, state_key
+from geoglot.errors import ArchiveDamagedError, UsageError
+from geoglot.models.card import Calibration, Card
+from geoglot.models.encoder import DualEncoder
+from geoglot.types import Bbox, Chip, Match, TimeRange
+
+if TYPE_CHECKING:
+    from geoglot.archive.store import Store
+
+BEST_OF = 20
+"""Hits among which the best confidence is looked for: the highest cosine need not have the highest margin."""
+UNIT_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveInfo:
+    """An archive in numbers.
+
+    Attributes:
+        path: Its folder.
+        manifest: Model, preprocessing and chip grid.
+        scenes, chips: How many.
+        undated, unplaced: Scenes without a date; without a georeference.
+        acquired: From the first to the last scene's date; None if no scene has one.
+        gsd_m: (finest, coarsest) of the scenes; None if none is known.
+        bbox_lonlat: Around all chips; -180 to 180 if any of them crosses the antimeridian; None if none has a place.
+        sensors: Name -> scenes.
+        size_bytes: Of all its files.
+        snapshot: "on disk", or "in memory" when it could not be written.
+    """
+
+    path: Path
+    manifest: Manifest
+    scenes: int
+    chips: int
+    undated: int
+    unplaced: int
+    acquired: TimeRange | None
+    gsd_m: tuple[float, float] | None
+    bbox_lonlat: Bbox | None
+    sensors: dict[str, int]
+    size_bytes: int
+    snapshot: str
+
+
+class Archive:
+    """One state of an archive, open for questions. Instances may be shared between threads.
+
+    It goes on answering from the state it was opened on while others write; `refresh` moves it to the newest.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, snapshot: Snapshot, encoder: DualEncoder | None) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.encoder = encoder
+        self._lock = threading.Lock()
+        self._snapshot = snapshot
+        self._background: tuple[str, Background] | None = None
+        self._store: Store | None = None
+
+    @classmethod
+    def create(cls, path: str | Path, card: Card, grid: dict[str, Any]) -> None:
+        """Make an empty archive for a model and a chip grid (plain JSON values).
+
+        Raises:
+            ArchiveError: There is one already.
+            UsageError: The folder holds other things.
+            StorageError: The folder cannot be written.
+        """
+        from geoglot.archive.store import Store
+
+        with Store.create(path, Manifest.of(card, grid)) as store:
+            store.finish()
+
+    @classmethod
+    def open(cls, path: str | Path, encoder: DualEncoder | None = None) -> Archive:
+        """Open an archive's newest state. About 5 ms when its snapshot is current.
+
+        Args:
+            path: The archive.
+            encoder: The model to ask with; without one only chips can be asked for ("more like this").
+
+        Raises:
+            ArchiveNotFoundError, ArchiveVersionError, ArchiveDamagedError: See read_manifest.
+            ArchiveMismatchError: The archive was built with another model.
+        """
+        path = Path(path)
+        manifest = read_manifest(path)
+        if encoder is not None:
+            manifest.check(encoder.card)
+        return cls(path, manifest, open_snapshot(path), encoder)
+
+    def refresh(self) -> bool:
+        """Move to the newest state; True when there was one. Searches under way finish on the old one."""
+        if state_key(self.path) == self._snapshot.key:
+            return False
+        self._snapshot = open_snapshot(self.path)
+        with self._lock:
+            self._store = None
+        return True
+
+    def prepare(self) -> None:
+        """Measure the background now, so that the first search need not; needs an encoder."""
+        if self.encoder is None:
+            raise UsageError("the archive was opened without a model", hint="Archive.open(path, load_encoder(name))")
+        self._background_of(self._snapshot, self.encoder)
+
+    def scenes(self) -> Iterator[SceneRecord]:
+        """Every scene, sorted by scene_id."""
+        snapshot = self._snapshot
+        return (snapshot.record(i) for i in range(snapshot.scene_count))
+
+    def chip(self, chip_id: str) -> Chip | None:
+        """A chip by its id."""
+        snapshot = self._snapshot
+        row = snapshot.find_chip(chip_id)
+        return None if row is None else snapshot.chip(row)
+
+    def search(
+        self,
+        terms: str | Sequence[Term],
+        filter: Filter = Filter(),  # noqa: B008  frozen
+        *,
+        limit: int = 20,
+        offset: int = 0,
+        merge: bool = True,
+        exact_limit: int = EXACT_LIMIT,
+    ) -> SearchResult:
+        """Ask. Filters run first; then all that is left is ranked.
+
+        Args:
+            terms: A query text (grammar: geoglot.archive.query) or terms.
+            filter: Which chips may be found.
+            limit: Most matches to give, at least 1.
+            offset: How many of the best to leave out; `offset=limit` is the second page.
+            merge: Fold hits that overlap a better hit of the same scene into it.
+            exact_limit: Most chips to compare one by one before the approximate index is used.
+
+        Raises:
+            QueryError: The query cannot be run (EmptyQueryError, UnknownWordsError among them).
+            UnknownNameError: The filter names a sensor or scene that is not there.
+            UsageError: A limit or offset out of range, or no encoder for a text.
+        """
+        started = time.perf_counter()
+        if limit < 1 or offset < 0:
+            raise UsageError(f"limit {limit}, offset {offset}: limit must be at least 1 and offset at least 0")
+        snapshot = self._snapshot
+        terms = parse_terms(terms) if isinstance(terms, str) else terms
+        query = query_vector(terms, self.encoder, snapshot)
+        selection = select(snapshot, filter)
+        ranker, path = self._ranker(snapshot, query, selection, filter, exact_limit)
+        page = list(islice(hits(snapshot, ranker, selection, merge=merge), offset, offset + limit))
+        matches, nothing = self._judge(snapshot, query, ranker, page, offset)
+        return SearchResult(
+            matches,
+            nothing,
+            selection.count,
+            path,
+            ranker.considered,
+            time.perf_counter() - started,
+            selection.undated,
+            selection.unplaced,
+        )
+
+    def _ranker(
+        self,
+        snapshot: Snapshot,
+        query: NDArray[np.float32],
+        selection: Selection,
+        wanted: Filter,
+        exact_limit: int,
+    ) -> tuple[Ranker, Any]:
+        if selection.count > exact_limit:
+            store = self._open_store()
+            if store.has_index():
+                from geoglot.archive.ann import AnnRanker
+
+                return AnnRanker(store, snapshot, query, selection, wanted), "ann"
+        return ExactRanker(snapshot, query, selection), "exact"
+
+    def _open_store(self) -> Store:
+        from geoglot.archive.store import Store
+
+        with self._lock:
+            if self._store is None:
+                self._store = Store.open(self.path)
+            return self._store
+
+    def _judge(
+        self, snapshot: Snapshot, query: NDArray[np.float32], ranker: Ranker, page: list[Hit], offset: int
+    ) -> tuple[tuple[Match, ...], bool]:
+        """Matches with their confidences, and whether nothing matches."""
+        calibration = self.encoder.card.calibration if self.encoder else Calibration()
+        background = self._background_of(snapshot, self.encoder)
+        vectors = snapshot.arrays.vectors
+
+        def judge(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+            return confidences(vectors[rows], query, background, calibration)
+
+        best = judge(ranker.top(BEST_OF)[0])
+        nothing = not (len(best) and float(best.max()) >= calibration.threshold)
+        likely = judge(np.array([hit.row for hit in page], dtype=np.int64)).tolist()
+        return tuple(
+            Match(
+                offset + i + 1,
+                hit.score,
+                confidence,
+                snapshot.chip(hit.row),
+                snapshot.record(snapshot.scene_of(hit.row)).info,
+                hit.merged,
+            )
+            for i, (hit, confidence) in enumerate(zip(page, likely, strict=True))
+        ), nothing
+
+    def _background_of(self, snapshot: Snapshot, encoder: DualEncoder | None) -> Background:
+        with self._lock:
+            if self._background is None or self._background[0] != snapshot.key:
+                self._background = (snapshot.key, load_background(snapshot, encoder))
+            return self._background[1]
+
+    def info(self) -> ArchiveInfo:
+        """Counts and extents. Reads every chip's box."""
+        snapshot = self._snapshot
+        a = snapshot.arrays
+        dates = a.acquired[a.acquired != NO_DATE]
+        known = a.gsd_m[~np.isnan(a.gsd_m)]
+        return ArchiveInfo(
+            self.path,
+            self.manifest,
+            snapshot.scene_count,
+            len(snapshot),
+            int(np.count_nonzero(a.acquired == NO_DATE)),
+            int(np.count_nonzero(np.isnan(a.gsd_m))),
+            TimeRange(_instant(dates.min()), _instant(dates.max())) if len(dates) else None,
+            (float(known.min()), float(known.max())) if len(known) else None,
+            _extent(a.boxes),
+            {name: int(np.count_nonzero(a.sensor == i)) for i, name in enumerate(a.sensors.tolist())},
+            sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file()),
+            "on disk" if snapshot.folder else "in memory",
+        )
+
+    def check(self) -> list[str]:
+        """Everything that is wrong, in sentences; empty when all is well. Reads the whole archive.
+
+        Looks for: scenes with more or fewer chips than they should have, leftovers of interrupted work, vectors that
+        are not unit, a snapshot that differs from the tables, and scenes whose file is gone.
+        """
+        from geoglot.archive.freeze import freeze
+        from geoglot.archive.store import Store
+
+        problems = []
+        with Store.open(self.path) as store:
+            try:
+                fresh = freeze(store)
+            except ArchiveDamagedError as error:
+                return [str(error)]
+            if leftovers := store.count_rows() - len(fresh):
+                problems.append(f"{leftovers} chips are left from interrupted or replaced work; indexing deletes them")
+        norms = np.linalg.norm(fresh.arrays.vectors, axis=1)
+        if bad := int(np.count_nonzero(~(np.abs(norms - 1) <= UNIT_TOLERANCE))):
+            problems.append(f"{bad} vectors are not unit")
+        if fresh.key == self._snapshot.key and not np.array_equal(fresh.arrays.vectors, self._snapshot.arrays.vectors):
+            problems.append("the snapshot's vectors differ from the tables; delete the folder snapshot in the archive")
+        infos = [fresh.record(i).info for i in range(fresh.scene_count)]
+        return problems + [f"scene {i.name}: its file {i.uri} is gone" for i in infos if _is_gone(i.uri)]
+
+
+def _is_gone(uri: str) -> bool:
+    return "://" not in uri and not uri.startswith("/vsi") and not os.path.exists(uri)  # noqa: PTH110  any text
+
+
+def _instant(microseconds: Any) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds))
+
+
+def _extent(boxes: NDArray[np.float64]) -> Bbox | None:
+    west, south, east, north = boxes[:, ~np.isnan(boxes[0])]
+    if not len(west):
+        return None
+    crossing = bool((west > east).any())
+    sides = (-180.0, 180.0) if crossing else (float(west.min()), float(east.max()))
+    return Bbox(sides[0], float(south.min()), sides[1], float(north.max()))
