@@ -14,7 +14,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ _NOISE = -1  # the token of words that carry no content
 _WORD = re.compile(r"\w+", re.UNICODE)
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _PREFIX_LANGUAGES = frozenset({"ko"})  # particles follow the noun without a space
+_PARTICLES = frozenset("은는이가을를의에서로으와과도들만")  # all that may follow a Korean noun of one syllable
 _MIN_STEM = 2
 
 Trie = dict[str, Any]
@@ -61,12 +62,14 @@ class ConceptTokenizer:
         names: Token id -> concept id or word; names[0] is padding.
         concepts: How many tokens from id 1 on are concepts; the rest are English words.
         context: T, tokens of a row; further ones are cut.
+        unlearned: Tokens that training never met; a query is read without them.
     """
 
     tries: dict[str, Trie]
     names: tuple[str, ...]
     concepts: int
     context: int = 24
+    unlearned: frozenset[int] = frozenset()
 
     def read(self, text: str, language: str | None = None) -> Reading:
         """Understand one text; English wins ties.
@@ -96,16 +99,25 @@ class ConceptTokenizer:
         if not text.strip():
             raise EmptyQueryError("the text is empty", hint="Say what to look for, for example: boats in a harbour")
         reading = self.read(text)
-        if not reading.tokens:
+        learned = tuple(token for token in reading.tokens if token not in self.unlearned)
+        if learned:
+            return replace(reading, tokens=learned)
+        if reading.tokens:
+            never = ", ".join(self.names[token].replace("_", " ") for token in reading.tokens)
             raise UnknownWordsError(
-                f"no word of {text!r} is known to this model",
-                hint=f"It reads words for places and things in: {' '.join(self.tries)}. Try a simpler noun.",
+                f"{text!r} is understood ({never}), but this model has never seen one",
+                hint="Ask for something related, or use a model with more training data.",
             )
-        return reading
+        raise UnknownWordsError(
+            f"no word of {text!r} is known to this model",
+            hint=f"It reads words for places and things in: {' '.join(self.tries)}. Try a simpler noun.",
+        )
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
-        body = {"names": self.names, "concepts": self.concepts, "context": self.context, "tries": self.tries}
+        sizes = {"concepts": self.concepts, "context": self.context}
+        body: dict[str, Any] = {"names": self.names, **sizes, "tries": self.tries}
+        body["unlearned"] = sorted(self.unlearned)
         path.write_text(json.dumps(body, ensure_ascii=False, separators=(",", ":")), "utf-8")
 
     @classmethod
@@ -135,7 +147,8 @@ class ConceptTokenizer:
         """
         try:
             body = json.loads(path.read_text("utf-8"))
-            return cls(body["tries"], tuple(body["names"]), int(body["concepts"]), int(body["context"]))
+            sizes = int(body["concepts"]), int(body["context"])
+            return cls(body["tries"], tuple(body["names"]), *sizes, frozenset(body["unlearned"]))
         except (ValueError, KeyError, TypeError) as error:
             raise ModelFileError(f"{path} is not a tokenizer file: {error!r}") from error
 
@@ -189,7 +202,7 @@ def _children(word: str, node: Trie, open_end: bool) -> Iterable[Trie]:
             yield node[key]
     if open_end:
         for size in range(len(word) - 1, 0, -1):
-            if (key := word[:size]) in node:
+            if (key := word[:size]) in node and (size >= _MIN_STEM or set(word[size:]) <= _PARTICLES):
                 yield node[key]
 
 

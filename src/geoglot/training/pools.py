@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +74,16 @@ def make_pool(
         starts.append(len(rows))
     padded = _pad(rows, tokenizer.context)
     return Pool(name, pixels[keep], padded, np.array(starts), np.array(labels, np.int64)[keep], texts)
+
+
+def token_uses(pools: Iterable[Pool], vocabulary: int) -> NDArray[np.int64]:
+    """How often training can meet each token, [vocabulary]: once a caption, and once a chip for class names."""
+    uses = np.zeros(vocabulary, np.int64)
+    for pool in pools:
+        np.add.at(uses, pool.captions.ravel(), 1)
+        for label, rows in pool.label_texts.items():
+            np.add.at(uses, rows.ravel(), int((pool.labels == label).sum()))
+    return uses
 
 
 def _rows(texts: Sequence[str], tokenizer: ConceptTokenizer) -> NDArray[np.int64]:

@@ -33,7 +33,7 @@ from geoglot.models.tokenizer import ConceptTokenizer, words_of
 from geoglot.models.tower import DualTower, TowerShape
 from geoglot.training.config import load_config
 from geoglot.training.losses import cosine_schedule, label_positives, multi_positive_nce, same_text
-from geoglot.training.pools import Pool, make_pool, vary_tokens
+from geoglot.training.pools import Pool, make_pool, token_uses, vary_tokens
 from geoglot.training.views import ViewRanges, random_views
 
 log = logging.getLogger("geoglot.mini")
@@ -54,7 +54,7 @@ class Config:
         ema: Decay of the moving average.
         sandbox_per_kind: Drawn chips of each kind.
         sandbox_from: First step that uses the sandbox; before it, RSICD fills its place in the batch.
-        min_word_count: English words outside the glossary need as many uses in the training captions for a token.
+        min_word_count: Uses in training below which a word gets no token, and a concept counts as never learned.
         checkpoint_every: Steps.
         label_names: File with other ways to name the classes.
     """
@@ -114,7 +114,10 @@ def build_pools(config: Config, data: Path, cache: Path) -> tuple[dict[str, Pool
     other_names = tomllib.loads(Path(config.label_names).read_text("utf-8"))
     rsicd = read_samples(data / "rsicd" / "captions.jsonl", "train")
     eurosat = read_samples(data / "eurosat" / "labels.jsonl", "train")
-    tokenizer = build_tokenizer(rsicd, config.min_word_count)
+    frozen = cache / "tokenizer.json"  # a resumed run keeps its token ids, whatever became of the glossary
+    if not frozen.is_file():
+        build_tokenizer(rsicd, config.min_word_count).save(frozen)
+    tokenizer = ConceptTokenizer.load(frozen)
     classes: list[str] = []
 
     def number(source: str, label: str | None) -> int:
@@ -215,7 +218,6 @@ def run(config: Config, data: Path, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     pools, tokenizer, classes = build_pools(config, data, out)
-    tokenizer.save(out / "tokenizer.json")
     shape = TowerShape(vocabulary=len(tokenizer.names), context=tokenizer.context)
     real = sum(not name.startswith("sandbox:") for name in classes)
     student = Student(shape, real).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -229,7 +231,8 @@ def run(config: Config, data: Path, out: Path) -> Path:
         betas=(0.9, 0.98),
     )
     start = _resume(out, student, average, optimizer, config)
-    (out / "run.json").write_text(json.dumps({"config": asdict(config), "classes": classes, **_facts(pools)}, indent=2))
+    facts = {"config": asdict(config), "classes": classes, **_facts(pools, len(tokenizer.names), config)}
+    (out / "run.json").write_text(json.dumps(facts, indent=2))
     began, seen = perf_counter(), 0
     for step, batch in enumerate(batches(config, pools, tokenizer.concepts, start), start=start):
         for group in optimizer.param_groups:
@@ -262,9 +265,11 @@ def _average(average: nn.Module, student: nn.Module, decay: float) -> None:
                 value.copy_(theirs[key])
 
 
-def _facts(pools: dict[str, Pool]) -> dict[str, Any]:
+def _facts(pools: dict[str, Pool], vocabulary: int, config: Config) -> dict[str, Any]:
     sizes = {name: {"chips": len(pool.pixels), "texts": len(pool.captions)} for name, pool in pools.items()}
-    return {"pools": sizes, "torch": torch.__version__, "threads": torch.get_num_threads()}
+    uses = token_uses(pools.values(), vocabulary)
+    unlearned = [int(token) for token in np.flatnonzero(uses < config.min_word_count) if token]
+    return {"pools": sizes, "unlearned": unlearned, "torch": torch.__version__, "threads": torch.get_num_threads()}
 
 
 def _log(out: Path, step: int, parts: dict[str, float], student: Student, rate: float) -> None:
