@@ -1,0 +1,190 @@
+"""A search result as JSON, GeoJSON, CSV or GeoParquet: one record per match, with the same names everywhere.
+
+    rank score confidence scene uri box_px bbox_lonlat footprint acquired sensor gsd_m chip_id ground_m merged
+
+In the flat formats `box_px` becomes x0_px y0_px x1_px y1_px and `bbox_lonlat` west south east north; west > east means
+that a place crosses the antimeridian. `footprint` is the geometry. A scene without a georeference has none: its geometry
+is null, never invented.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoglot.errors import StorageError, UnknownNameError
+from geoglot.types import Chip, Match, Ring
+
+if TYPE_CHECKING:
+    from geoglot.archive.query import SearchResult
+
+FORMATS = ("json", "geojson", "csv", "parquet")
+
+DECIMALS = 6
+"""Of scores and confidences: more than float32 carries."""
+
+
+def format_answer(result: SearchResult, query: str, format: str) -> bytes:
+    """The result in one of FORMATS, UTF-8.
+
+    Raises:
+        UnknownNameError: No such format.
+    """
+    writers = {"json": _json, "geojson": _geojson, "csv": _csv, "parquet": _parquet}
+    if format not in writers:
+        raise UnknownNameError("format", format, writers)
+    return writers[format](result, query)
+
+
+def write_answer(path: Path | str, result: SearchResult, query: str, format: str) -> None:
+    """Write the result to a file.
+
+    Raises:
+        UnknownNameError: No such format.
+        StorageError: The file cannot be written.
+    """
+    content = format_answer(result, query, format)
+    try:
+        Path(path).write_bytes(content)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}", hint="Choose another file.") from error
+
+
+def record(match: Match) -> dict[str, Any]:
+    """A match as plain JSON values; `footprint` is a GeoJSON geometry or None."""
+    chip, scene = match.chip, match.scene
+    return {
+        "rank": match.rank,
+        "score": round(match.score, DECIMALS),
+        "confidence": round(match.confidence, DECIMALS),
+        "scene": scene.name,
+        "uri": scene.uri,
+        "box_px": list(chip.window.box_px),
+        "bbox_lonlat": list(chip.bbox_lonlat.lonlat) if chip.bbox_lonlat else None,
+        "footprint": geometry(chip),
+        "acquired": scene.acquired.isoformat().replace("+00:00", "Z") if scene.acquired else None,
+        "sensor": scene.sensor,
+        "gsd_m": scene.gsd_m,
+        "chip_id": chip.chip_id,
+        "ground_m": chip.ground_m,
+        "merged": match.merged,
+    }
+
+
+def geometry(chip: Chip) -> dict[str, Any] | None:
+    """The outline as a GeoJSON geometry; two polygons on either side of the antimeridian; None without a georeference."""
+    rings = [_counterclockwise(ring) for ring in chip.footprint_lonlat]
+    if not rings:
+        return None
+    if len(rings) == 1:
+        return {"type": "Polygon", "coordinates": rings}
+    return {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
+
+
+def _counterclockwise(ring: Ring) -> list[list[float]]:
+    """RFC 7946 wants outer rings counterclockwise; the shoelace sum tells."""
+    turn = sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(ring, ring[1:], strict=False))
+    return [[lon, lat] for lon, lat in (ring if turn > 0 else reversed(ring))]
+
+
+def flat(match: Match) -> dict[str, Any]:
+    """A match as scalars, for tables and for properties that any desktop GIS can show."""
+    values = record(match)
+    box_px, bbox = values.pop("box_px"), values.pop("bbox_lonlat")
+    del values["footprint"]
+    values |= dict(zip(("x0_px", "y0_px", "x1_px", "y1_px"), box_px, strict=True))
+    values |= dict(zip(("west", "south", "east", "north"), bbox or (None,) * 4, strict=True))
+    return values
+
+
+def summary(result: SearchResult, query: str) -> dict[str, Any]:
+    """What is said of the result as a whole."""
+    return {
+        "query": query,
+        "nothing_matches": result.nothing_matches,
+        "total": result.total,
+        "path": result.path,
+        "elapsed_s": round(result.elapsed_s, 4),
+    }
+
+
+def _json(result: SearchResult, query: str) -> bytes:
+    return _dump({**summary(result, query), "matches": [record(match) for match in result.matches]}, indent=2)
+
+
+def _geojson(result: SearchResult, query: str) -> bytes:
+    features = [_feature(match) for match in result.matches]
+    return _dump({"type": "FeatureCollection", "geoglot": summary(result, query), "features": features})
+
+
+def _feature(match: Match) -> dict[str, Any]:
+    chip = match.chip
+    box = {"bbox": list(chip.bbox_lonlat.lonlat)} if chip.bbox_lonlat else {}
+    return {"type": "Feature", "id": chip.chip_id, **box, "geometry": geometry(chip), "properties": flat(match)}
+
+
+def _dump(value: dict[str, Any], indent: int | None = None) -> bytes:
+    return (json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False) + "\n").encode("utf-8", "replace")
+
+
+def _csv(result: SearchResult, query: str) -> bytes:
+    """Comma separated with a header; the last column, `footprint_wkt`, lets a GIS place the rows."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\r\n")
+    writer.writerow(_columns())
+    for match in result.matches:
+        writer.writerow([*flat(match).values(), _wkt(match.chip)])
+    return stream.getvalue().encode("utf-8", "replace")
+
+
+def _columns() -> tuple[str, ...]:
+    numbers = ("rank", "score", "confidence", "scene", "uri", "acquired", "sensor", "gsd_m", "chip_id", "ground_m")
+    boxes = ("x0_px", "y0_px", "x1_px", "y1_px", "west", "south", "east", "north")
+    return (*numbers, "merged", *boxes, "footprint_wkt")
+
+
+def _wkt(chip: Chip) -> str:
+    rings = [", ".join(f"{x!r} {y!r}" for x, y in _counterclockwise(ring)) for ring in chip.footprint_lonlat]
+    if not rings:
+        return ""
+    return f"POLYGON (({rings[0]}))" if len(rings) == 1 else f"MULTIPOLYGON ({', '.join(f'(({r}))' for r in rings)})"
+
+
+def _parquet(result: SearchResult, query: str) -> bytes:
+    """GeoParquet 1.1 (https://geoparquet.org/releases/v1.1.0/): WKB footprints in WGS 84, the default CRS."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema(pa)
+    kinds = sorted({geom["type"] for m in result.matches if (geom := geometry(m.chip))})
+    geo = {
+        "version": "1.1.0",
+        "primary_column": "geometry",
+        "columns": {"geometry": {"encoding": "WKB", "geometry_types": kinds, "orientation": "counterclockwise"}},
+    }
+    notes = {"geo": json.dumps(geo), "geoglot": json.dumps(summary(result, query), ensure_ascii=False)}
+    table = pa.Table.from_pylist(list(_rows(result.matches)), schema=schema.with_metadata(notes))
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return bytes(sink.getvalue())
+
+
+def _rows(matches: Iterable[Match]) -> Iterable[dict[str, Any]]:
+    import shapely
+
+    for match in matches:
+        outline = geometry(match.chip)
+        shape = shapely.geometry.shape(outline) if outline else None
+        yield {**flat(match), "acquired": match.scene.acquired, "geometry": shapely.to_wkb(shape) if shape else None}
+
+
+def _schema(pa: Any) -> Any:
+    words, whole = ("scene", "uri", "sensor", "chip_id"), ("rank", "merged", "x0_px", "y0_px", "x1_px", "y1_px")
+    kinds = {name: pa.string() for name in words} | {name: pa.int64() for name in whole}
+    kinds |= {"acquired": pa.timestamp("us", tz="UTC"), "geometry": pa.binary()}
+    names = [*_columns()[:-1], "geometry"]
+    return pa.schema([(name, kinds.get(name, pa.float64())) for name in names])

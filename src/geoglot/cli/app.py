@@ -1,0 +1,148 @@
+"""The command's root: the verbs, and how errors are shown.
+
+Exit codes: 0 done, 1 `doctor` or `index check` found something wrong or a pipe was closed, 2 wrong use or an error that
+geoglot explains, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from geoglot import __version__
+from geoglot.errors import GeoglotError, UsageError
+
+
+class VerbGroup(TyperGroup):
+    """A group with a verb that is used when none is named."""
+
+    default_verb = ""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Insert the default verb, unless the first word is a verb or one of the group's own options."""
+        own = {name for param in self.get_params(ctx) for name in param.opts}
+        if not args:
+            args = ["--help"]
+        elif args[0] not in self.list_commands(ctx) and args[0] not in own:
+            self._refuse_slip(ctx, args[0])
+            args = [self.default_verb, *args]
+        return super().parse_args(ctx, args)
+
+    def _refuse_slip(self, ctx: Any, word: str) -> None:
+        """`geoglot serach x` must not search for "serach x"."""
+        meant = [verb for verb in self.list_commands(ctx) if is_slip(word, verb)]
+        if meant and not os.path.exists(word):  # noqa: PTH110 - a path that is there is meant as one
+            raise UsageError(
+                f"there is no command {word!r}; did you mean {meant[0]!r}?",
+                hint=f"If you do mean the word {word!r}: {ctx.command_path} {self.default_verb} {word}",
+            )
+
+
+VERBS = {
+    "search": "Ask an archive a question; the verb may be left out.",
+    "index": "Bring an archive up to date with scenes; look into it; check it.",
+    "demo": "First success: draw a country, index it, ask five questions in five languages.",
+    "doctor": "Say what is installed, what is missing, and how to get it.",
+}
+
+
+class RootGroup(VerbGroup):
+    """The `geoglot` command; search is the default verb.
+
+    A verb's module, `geoglot.cli.<verb>`, is imported when the verb is used: this halves the time of `--help`.
+    """
+
+    default_verb = "search"
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The verbs, the commonest first."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import a verb."""
+        if cmd_name not in VERBS:
+            return None
+        command = typer.main.get_command(import_module(f"geoglot.cli.{cmd_name}").app)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
+        """Run, and show geoglot's own errors as a message and a hint on stderr; `--debug` may stand anywhere."""
+        words, debug = without_debug(sys.argv[1:] if args is None else list(args))
+        for stream in (sys.stdout, sys.stderr):
+            if reconfigure := getattr(stream, "reconfigure", None):
+                reconfigure(errors="backslashreplace")  # file names need not be valid text
+        try:
+            return super().main(words, *rest, **options)
+        except GeoglotError as error:
+            if debug:
+                traceback.print_exc()
+            show_error(error)
+            sys.exit(2)
+
+
+def is_slip(word: str, verb: str) -> bool:
+    """True when one letter was dropped, added, changed, or swapped with its neighbour."""
+    if word == verb:
+        return False
+    ahead = len(os.path.commonprefix([word, verb]))
+    a, b = word[ahead:], verb[ahead:]
+    behind = len(os.path.commonprefix([a[::-1], b[::-1]]))
+    a, b = a[: len(a) - behind], b[: len(b) - behind]
+    return max(len(a), len(b)) <= 1 or (len(a) == 2 and a == b[::-1])
+
+
+def without_debug(args: list[str]) -> tuple[list[str], bool]:
+    """The arguments without `--debug`, and whether it was there; what follows `--` is left alone."""
+    end = args.index("--") if "--" in args else len(args)
+    kept = [word for word in args[:end] if word != "--debug"]
+    return kept + args[end:], len(kept) < end
+
+
+def show_error(error: GeoglotError) -> None:
+    """Message and hint on stderr, plain words, coloured on a terminal."""
+    typer.secho("Error: ", fg="red", bold=True, err=True, nl=False)
+    typer.echo(str(error), err=True)
+    if error.hint:
+        typer.secho("Hint:  ", fg="cyan", err=True, nl=False)
+        typer.echo(error.hint, err=True)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"geoglot {__version__}")
+        raise typer.Exit
+
+
+PLAIN: dict[str, Any] = {
+    "add_completion": False,
+    "rich_markup_mode": None,  # rich's help costs 0.3 s; plain help reads as well
+    "pretty_exceptions_enable": False,
+}
+
+app = typer.Typer(
+    cls=RootGroup,
+    **PLAIN,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog='Without a command, geoglot searches: geoglot "boats moored in a harbour" --limit 5',
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error; may stand anywhere."),
+) -> None:
+    """Ask an archive of satellite and aerial scenes a question in plain words; get places on a map back."""

@@ -1,0 +1,20 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ArchivePath = Annotated[
+    Path,
+    typer.Option(
+        "--archive", "-a", envvar="GEOGLOT_ARCHIVE", metavar="FOLDER", help="The archive.", show_default=True
+    ),
+]
+
+ModelName = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="A bundled model, or a folder with card.toml. Default: the archive's own."),
+]

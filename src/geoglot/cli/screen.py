@@ -1,0 +1,123 @@
+"""What people see: tables on stdout, notes and progress on stderr. rich is imported at first use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from geoglot.types import Match
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from geoglot.archive.pictures import Unread
+    from geoglot.archive.report import Progress
+
+
+def results() -> Console:
+    """Stdout."""
+    from rich.console import Console
+
+    return Console(highlight=False, emoji=False, markup=False)
+
+
+def notes() -> Console:
+    """Stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, emoji=False, markup=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A note on stderr, in quiet letters."""
+    notes().print(text, style="dim")
+
+
+def plural(count: int, word: str) -> str:
+    """`1 place`, `2,000 places`."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def metres(value: float | None) -> str:
+    """Three digits and a unit: `640 m`, `1.28 km`, `7.5 cm`."""
+    if value is None:
+        return "-"
+    if value >= 1000:
+        return f"{value / 1000:.3g} km"
+    return f"{value:.3g} m" if value >= 1 else f"{value * 100:.3g} cm"
+
+
+def seconds(value: float) -> str:
+    """`0.08 s`, `12 s`, `3 min 20 s`."""
+    if value < 10:
+        return f"{value:.2f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def place(match: Match) -> str:
+    """The middle of a chip as `34.6012 N 127.3010 E`, or its pixel box where the earth is not known."""
+    box = match.chip.bbox_lonlat
+    if box is None:
+        x0, y0, x1, y1 = match.chip.window.box_px
+        return f"px {x0},{y0}-{x1},{y1}"
+    east = box.east + (360 if box.crosses_antimeridian else 0)
+    lat, lon = (box.south + box.north) / 2, ((box.west + east) / 2 + 180) % 360 - 180
+    return f"{abs(lat):.4f} {'S' if lat < 0 else 'N'} {abs(lon):.4f} {'W' if lon < 0 else 'E'}"
+
+
+def match_table(matches: Sequence[Match]) -> Table:
+    """Matches as a table that fits 80 columns."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("conf.", justify="right", no_wrap=True, style="bold")
+    table.add_column("scene", overflow="fold", min_width=12)
+    table.add_column("place", no_wrap=True, min_width=10)
+    table.add_column("side", justify="right", no_wrap=True)
+    table.add_column("date", no_wrap=True, min_width=10)
+    for match in matches:
+        date = f"{match.scene.acquired:%Y-%m-%d}" if match.scene.acquired else "-"
+        facts = (place(match), metres(match.chip.ground_m), date)
+        table.add_row(str(match.rank), f"{match.confidence:.0%}", match.scene.name, *facts)
+    return table
+
+
+def tell_unread(unread: Sequence[Unread]) -> None:
+    """Name the scenes that a picture could not show."""
+    for scene in unread:
+        notes().print(f"Not drawn: {scene.scene}: {scene.reason}", style="yellow")
+
+
+def base_name(uri: str) -> str:
+    """The last part of a path or URL."""
+    return PurePath(unquote(urlsplit(uri).path) if uri.startswith(("http://", "https://")) else uri).name
+
+
+@contextmanager
+def ingest_progress() -> Iterator[Callable[[Progress], None]]:
+    """A bar on stderr: scenes, chips per second, time left. Gives the callback for `ingest`."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("scenes  {task.fields[rate]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Bar(*columns, console=notes(), transient=True) as bar:
+        task = bar.add_task("Indexing", total=None, rate="")
+
+        def show(state: Progress) -> None:
+            rate = state.chips / state.elapsed_s if state.elapsed_s > 0 else 0.0
+            bar.update(task, completed=state.done, total=state.scenes, rate=f"{rate:,.0f} chips/s")
+
+        yield show

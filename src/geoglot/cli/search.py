@@ -1,0 +1,228 @@
+"""`geoglot search`: ask an archive a question; the verb that is used when none is named."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from geoglot.cli.app import PLAIN
+from geoglot.cli.options import ArchivePath, ModelName
+from geoglot.errors import EmptyQueryError, StorageError, UnknownNameError, UsageError
+from geoglot.types import Bbox, TimeRange
+
+if TYPE_CHECKING:
+    from geoglot.archive.archive import Archive
+    from geoglot.archive.query import Filter, SearchResult, Term
+
+FORMATS = ("table", "json", "geojson", "csv", "parquet")
+
+
+app = typer.Typer(**PLAIN)
+
+
+@app.command(
+    epilog="Examples:   geoglot \"boats moored in a harbour\" --bbox 32 -1 33 1 --since 2019-01-01   |   "
+    "geoglot '\"harbour\" + ./ship.png - \"bridge\"' -f geojson > places.geojson"
+)
+def search(
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TEXT]", help="The question, in any language of the model."),
+    ] = None,
+    archive: ArchivePath = Path(".geoglot"),
+    bbox: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(metavar="W S E N", help="Only in this box, degrees; W > E crosses the antimeridian."),
+    ] = None,
+    within: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Only in the polygons of this GeoJSON file.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="DATE", help="Taken on or after: 2019, 2019-06, ...")] = None,
+    until: Annotated[str | None, typer.Option(metavar="DATE", help="Taken on or before; 2019 means all of it.")] = None,
+    gsd_min: Annotated[float | None, typer.Option(metavar="M", help="Finest ground sample distance, m/px.")] = None,
+    gsd_max: Annotated[float | None, typer.Option(metavar="M", help="Coarsest ground sample distance, m/px.")] = None,
+    sensor: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this sensor; repeat for several.")
+    ] = None,
+    scene: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this scene: id, name or glob; repeat for several.")
+    ] = None,
+    like: Annotated[
+        list[str] | None, typer.Option(metavar="CHIP_ID", help="More like this chip; chip ids stand in --format json.")
+    ] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="More like this picture; repeat for several.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Places to show.")] = 10,
+    offset: Annotated[int | None, typer.Option(min=0, help="Skip so many.")] = None,
+    page: Annotated[int | None, typer.Option(min=1, help="Or: show this page.")] = None,
+    min_confidence: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Leave out what is less likely.")
+    ] = None,
+    no_merge: Annotated[bool, typer.Option("--no-merge", help="Do not fold overlapping places into one.")] = False,
+    show_all: Annotated[
+        bool, typer.Option("--all", help="Show the nearest misses too when nothing matches.")
+    ] = False,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format", "-f", metavar="FORMAT", help=f"{' | '.join(FORMATS)}. Default: as --output ends, else table."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the answer here, not to stdout.")
+    ] = None,
+    preview: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the places as a contact sheet, e.g. out.png.")
+    ] = None,
+    map_file: Annotated[
+        Path | None, typer.Option("--map", metavar="FILE", help="Draw them on a map page, e.g. map.html.")
+    ] = None,
+    model: ModelName = None,
+) -> None:
+    """Ask an archive a question. `search` may be left out.
+
+    Parts of a question may be added and taken away: '"harbour" + ./ship.png - "bridge"'.
+
+    Filters are applied before ranking. The answer goes to stdout, all else to stderr.
+    """
+    from geoglot.archive.archive import Archive
+    from geoglot.archive.query import Filter
+    from geoglot.models.encoder import load_encoder
+
+    chosen = _format(format, output)
+    question, terms = _question(text or [], like or [], image or [])
+    wanted = Filter(
+        bbox=Bbox(*bbox) if bbox else None,
+        polygon=_region(within),
+        time=TimeRange.parse(since, until) if since or until else None,
+        gsd_m=_gsd_range(gsd_min, gsd_max),
+        sensors=tuple(sensor or ()),
+        scenes=tuple(scene or ()),
+    )
+    skip = _offset(offset, page, limit)
+    opened = Archive.open(archive, load_encoder(model or _model_of(archive)))
+    found = opened.search(terms, wanted, limit=limit, offset=skip, merge=not no_merge)
+    result = _shown(found, min_confidence, show_all)
+    _comment(found, result, wanted, skip)
+    _deliver(result, question, chosen, output)
+    _draw(result, question, preview, map_file)
+
+
+def _format(name: str | None, output: Path | None) -> str:
+    suffix = output.suffix.lower().lstrip(".") if output else ""
+    chosen = name or (suffix if suffix in FORMATS else "geojson" if output else "table")
+    if chosen not in FORMATS:
+        raise UnknownNameError("format", chosen, FORMATS)
+    if chosen == "table" and output:
+        raise UsageError(f"a table is not written to a file ({output})", hint="Use --format csv, or leave out --output.")
+    if chosen == "parquet" and not output and sys.stdout.isatty():
+        raise UsageError("parquet is binary and stdout is a terminal", hint="Add --output places.parquet.")
+    return chosen
+
+
+def _question(text: list[str], like: list[str], image: list[Path]) -> tuple[str, tuple[Term, ...]]:
+    """The question for people, and its terms."""
+    from geoglot.archive.query import Term, parse_terms
+
+    words = " ".join(text).strip()
+    _refuse_folder(words)
+    terms = parse_terms(words) if text else ()
+    terms += tuple(Term(1.0, "chip", chip) for chip in like) + tuple(Term(1.0, "image", str(file)) for file in image)
+    if not terms:
+        raise EmptyQueryError("nothing to search for", hint='Ask something: geoglot "boats in a harbour"')
+    return " + ".join([words] * bool(words) + like + [str(file) for file in image]), terms
+
+
+def _refuse_folder(words: str) -> None:
+    if ("/" in words or "\\" in words) and Path(words).is_dir():
+        raise UsageError(f"{words!r} is a folder, not a question", hint=f"To index it: geoglot index {words!r}")
+
+
+def _region(within: Path | None):  # type: ignore[no-untyped-def]
+    from geoglot.archive.region import read_region
+
+    return read_region(within) if within else None
+
+
+def _gsd_range(low: float | None, high: float | None) -> tuple[float, float] | None:
+    return None if low is None and high is None else (low or 0.0, math.inf if high is None else high)
+
+
+def _offset(offset: int | None, page: int | None, limit: int) -> int:
+    if offset is not None and page is not None:
+        raise UsageError("--offset and --page are given together", hint="Use one of them.")
+    return offset or (page - 1) * limit if page else offset or 0
+
+
+def _model_of(archive: Path) -> str:
+    from geoglot.archive.manifest import read_manifest
+
+    return read_manifest(archive).model
+
+
+def _shown(found: SearchResult, least: float | None, show_all: bool) -> SearchResult:
+    """The result without near misses, unless they are wanted, and without what is too unlikely."""
+    if found.nothing_matches and not show_all:
+        return replace(found, matches=())
+    return replace(found, matches=tuple(m for m in found.matches if m.confidence >= (least or 0.0)))
+
+
+def _comment(found: SearchResult, shown: SearchResult, wanted: Filter, skip: int) -> None:
+    """What the answer itself does not say, on stderr."""
+    from geoglot.cli.screen import notes, plural, say, seconds
+
+    if wanted.bbox and wanted.bbox.crosses_antimeridian:
+        say("The box runs east over the antimeridian (west > east).")
+    for count, lack in ((found.undated, "has no date"), (found.unplaced, "has no place on the earth")):
+        if count:
+            say(f"Left out: {plural(count, 'scene')} that {lack if count == 1 else lack.replace('has', 'have')}.")
+    if not found.total:
+        notes().print("Nothing to search: the filters leave no chip.", style="bold")
+    elif found.nothing_matches:
+        near = " Nearest misses:" if shown.matches else " --all shows the nearest misses." if found.matches else ""
+        notes().print(f"Nothing matches.{near}", style="bold")
+    elif not shown.matches:
+        notes().print("Nothing on this page." if skip and not found.matches else "Nothing is that likely.", style="bold")
+    how = "all compared" if found.path == "exact" else f"{found.considered:,} compared through the index"
+    say(f"{plural(found.total, 'chip')} searched ({how}) in {seconds(found.elapsed_s)}.")
+
+
+def _deliver(result: SearchResult, question: str, format: str, output: Path | None) -> None:
+    from geoglot.cli.screen import match_table, results, say
+
+    if format == "table":
+        if result.matches:
+            results().print(match_table(result.matches))
+        return
+    from geoglot.archive.answers import format_answer, write_answer
+
+    unplaced = sum(match.chip.bbox_lonlat is None for match in result.matches)
+    if unplaced and format in ("geojson", "parquet"):
+        say(f"{unplaced} of {len(result.matches)} places have no position on the earth: their geometry is null.")
+    if output:
+        write_answer(output, result, question, format)
+        say(f"Wrote {output}")
+    else:
+        sys.stdout.buffer.write(format_answer(result, question, format))
+        sys.stdout.flush()
+
+
+def _draw(result: SearchResult, question: str, preview: Path | None, map_file: Path | None) -> None:
+    from geoglot.cli.screen import say, tell_unread
+
+    if preview:
+        from geoglot.archive.pictures import Section, contact_sheet
+
+        tell_unread(contact_sheet(preview, [Section(question, result.matches)]))
+        say(f"Wrote {preview}")
+    if map_file:
+        from geoglot.archive.map_page import Question, write_map_page
+
+        tell_unread(write_map_page(map_file, [Question(question, result.matches, result.nothing_matches)]))
+        say(f"Wrote {map_file}")
