@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from geoglot.errors import SourceError
 from geoglot.imagery.provenance import known_sensor
-from geoglot.imagery.sources import SUFFIXES, Source, is_url
+from geoglot.imagery.sources import SUFFIXES, TIMEOUT_S, Source, is_url
 
 if TYPE_CHECKING:
     import pystac
+    from pystac.stac_io import StacIO
 
 MEDIA_TYPES = ("image/tiff", "image/jp2", "image/png", "image/jpeg", "image/webp", "image/vnd.stac.geotiff")
 SIDE_ROLES = frozenset({"thumbnail", "overview", "metadata", "labels", "mask", "data-mask"})
@@ -27,37 +29,50 @@ def sources_of(href: str) -> list[Source]:
     Raises:
         SourceError: Not reachable, not JSON, not STAC, or a link in it is broken.
     """
-    import pystac
-    from pystac.errors import STACError
+    from pystac.errors import STACError, STACTypeError
 
     try:
-        document = pystac.StacIO.default().read_json(href)
-        return list(_walk(document, href))
+        return list(_walk(href))
     except OSError as error:
         raise SourceError(f"cannot read {href!r}: {error}", hint="Check the address and its links.") from error
-    except (STACError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (STACError, STACTypeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SourceError(
             f"{href!r} is not a STAC document that can be read: {error or type(error).__name__}",
             hint="Give a STAC item, collection or catalogue, or a raster.",
         ) from error
 
 
-def _walk(document: dict[str, Any], href: str) -> Iterator[Source]:
+def _walk(href: str) -> Iterator[Source]:
     import pystac
 
+    reader = _reader()
+    document = reader.read_json(href)
     if document.get("type") == "FeatureCollection":
         for feature in document["features"]:
-            item = pystac.Item.from_dict(feature, href=href)
-            yield from _of_item(item)
+            yield from _of_item(pystac.Item.from_dict(feature, href=href))
         return
     if "stac_version" not in document:
         raise SourceError(f"{href!r} has no stac_version: it is not STAC", hint="Give a STAC document or a raster.")
-    node = pystac.read_file(href)
+    node = pystac.read_file(href, stac_io=reader)
     if isinstance(node, pystac.Item):
         yield from _of_item(node)
     elif isinstance(node, pystac.Catalog):
         for item in node.get_items(recursive=True):
             yield from _of_item(item)
+
+
+def _reader() -> StacIO:
+    """Reads documents through urllib, so that every failure is an OSError whatever else is installed."""
+    from pystac.stac_io import DefaultStacIO
+
+    class Reader(DefaultStacIO):
+        def read_text_from_href(self, href: str) -> str:
+            if not is_url(href):
+                return Path(href).read_text("utf-8")
+            with urllib.request.urlopen(href, timeout=TIMEOUT_S) as reply:
+                return str(reply.read().decode("utf-8"))
+
+    return Reader()
 
 
 def _of_item(item: pystac.Item) -> Iterator[Source]:
