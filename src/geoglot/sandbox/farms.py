@@ -17,8 +17,8 @@ def field(p: Plot, x: float, y: float, w: float, h: float) -> None:
     wave = p.rng.choice((1.6, 2.4, 3.5, 6.0, 9.0))
     strength = p.rng.uniform(0.0, 0.12) * (1.4 if material in {"crop", "soil"} else 0.7)
     p.rect(material, x, y, w, h, "farmland", rows=(along, wave, strength))
-    if not p.far and p.rng.random() < 0.25:
-        for _ in range(p.rng.randrange(1, 4)):
+    with p.aside():
+        for _ in range(0 if p.far else p.rng.choice((0, 0, 0, 1, 3))):
             u, v = x + p.rng.uniform(-0.35, 0.35) * w, y + p.rng.uniform(-0.35, 0.35) * h
             p.blob(material, u, v, 0.12 * min(w, h))
 
@@ -47,8 +47,8 @@ def farmland(p: Plot) -> None:
     if p.rng.random() < 0.5:
         y = p.rng.uniform(-0.3, 0.3) * p.height
         p.path("dirt_road", [(-p.width / 2, y), (p.width / 2, y)], 4.5, "road")
-        if p.rng.random() < 0.5:
-            tree_row(p, (-p.width / 2, y + 5), (p.width / 2, y + 5), 9)
+        with p.aside():
+            tree_row(p, (-p.width / 2, y + 5), (p.width / 2, y + 5), p.rng.choice((9, 40)))
     if p.width > 250 and p.rng.random() < 0.4:
         farmstead(p.sub(p.rng.uniform(-0.3, 0.3) * p.width, p.rng.uniform(-0.3, 0.3) * p.height, 70, 60))
 

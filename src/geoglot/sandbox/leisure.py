@@ -26,6 +26,7 @@ def tennis_court(p: Plot) -> None:
     around(p)
     inner, outer = p.rng.choice(SURFACES), p.rng.choice(SURFACES)
     count, rows = p.rng.choice((1, 1, 2, 3, 4)), p.rng.choice((1, 1, 2))
+    p.clear_rect(0, 0, rows * 36, count * 18)
     p.rect(outer, 0, 0, rows * 36, count * 18)
     for j in range(rows):
         for i in range(count):
@@ -100,7 +101,7 @@ def _hole(p: Plot) -> None:
         p.blob("lake_water", x, y + wide * 0.9, p.rng.uniform(9, 20), "pond")
     path = [(x, y - wide * 0.75) for x, y in line]
     p.path("concrete", path, 2.2)
-    if not p.far:
+    with p.aside():
         edge = p.height / 2
         tree_row(p, (-length / 2, edge), (length / 2, edge), 7, 3.4)
         for x, y in scatter(p.sub(0, edge, length, 16), length / 12):

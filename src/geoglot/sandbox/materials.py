@@ -81,7 +81,7 @@ def random_style(rng: Random) -> Style:
     warm = rng.gauss(0.0, 0.05)
     return Style(
         drought=rng.random() ** 2 * 0.75,
-        plant_gain=(1 + rng.gauss(0, 0.09), 1 + rng.gauss(0, 0.06), 1 + rng.gauss(0, 0.09)),
+        plant_gain=(1 + rng.gauss(0, 0.07), 1 + rng.gauss(0, 0.035), 1 + rng.gauss(0, 0.08)),
         ground_gain=(1 + warm, 1.0, 1 - warm),
         tile_share=rng.choice((0.05, 0.2, 0.5, 0.9)),
     )

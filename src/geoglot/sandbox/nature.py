@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from geoglot.sandbox.objects import scatter, ship, tree, trees
-from geoglot.sandbox.world import Plot, Point, wave_line
+from geoglot.sandbox.world import Plot, Point, band, blob_outline, wave_line
 
 
 def patches(p: Plot, material: str, per_ha: float, low: float, high: float, concept: str = "") -> None:
@@ -43,7 +43,7 @@ def chaparral(p: Plot) -> None:
     if p.far:
         patches(p, "shrub", 6, 5, 12)
         return
-    density = p.rng.uniform(180, 420)
+    density = p.rng.uniform(150, 380)
     for x, y in scatter(p, min(3000.0, density * p.width * p.height / 1e4)):
         radius = p.rng.uniform(0.6, 2.6)
         p.disc("shrub", x, y, radius, height=radius * 0.7)
@@ -99,9 +99,10 @@ def shore(p: Plot, line: list[Point], far_side: float, sand_m: float, concept: s
     surf = p.rng.choice((0, 1, 2, 3))
     for k in range(surf):
         out = 7 + 9.0 * k + p.rng.uniform(0, 4)
-        if not p.far:
-            zone("foam", out, "", 1.0)
-            zone("shallow", out + p.rng.uniform(1.0, 4.0), "", 1.2)
+        with p.aside():
+            if not p.far:
+                zone("foam", out, "", 1.0)
+                zone("shallow", out + p.rng.uniform(1.0, 4.0), "", 1.2)
     zone("sea", p.rng.uniform(25, 60), concept, 2.0)
     zone("deep_sea", p.rng.uniform(90, 200), concept, 2.0)
 
@@ -160,6 +161,7 @@ def _water_body(p: Plot, concept: str, radius: float) -> None:
     material = p.rng.choice(("lake_water", "lake_water", "river_water"))
     state = p.rng.getstate()
     x, y = p.rng.uniform(-0.1, 0.1) * p.width, p.rng.uniform(-0.1, 0.1) * p.height
+    p.clear(blob_outline(p.rng, x, y, radius * 1.02))
     for scale, what, named in ((1.12, "soil", ""), (1.05, "grass", ""), (1.0, material, concept)):
         p.rng.setstate(state)
         p.blob(what, x, y, radius * scale, named)
@@ -185,11 +187,12 @@ def river(p: Plot) -> None:
     """A river that winds through woods, fields or meadows."""
     p.rng.choice((forest, meadow, sparse_forest, forest))(p)
     width = p.rng.uniform(0.12, 0.32) * p.height
-    stream(p, wave_line(p.rng, p.width * 1.3, 0.11 * p.height, p.width * p.rng.uniform(0.7, 1.5)), width)
+    stream(p, wave_line(p.rng, p.width * 1.3, 0.11 * p.height, p.width * p.rng.uniform(0.9, 1.6)), width)
 
 
 def stream(p: Plot, line: list[Point], width: float) -> None:
     """Banks, bars and water along a centre line."""
+    p.clear(band(line, -width / 2, width / 2))
     for extra, material, concept in ((14.0, "grass", "meadow"), (5.0, "soil", "bare_land"), (0.0, "river_water", "river")):
         p.path(material, line, width + extra, concept)
     for x, y in line[:: max(1, len(line) // 4)]:

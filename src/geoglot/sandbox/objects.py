@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from geoglot.sandbox.world import Plot, Point, shade
+from geoglot.sandbox.materials import shade
+from geoglot.sandbox.world import Plot, Point
 
 
 def tree(p: Plot, x: float, y: float, radius: float, material: str = "crown") -> None:
@@ -14,7 +15,7 @@ def tree(p: Plot, x: float, y: float, radius: float, material: str = "crown") ->
         return
     colour = p.pick(material)
     p.disc(material, x, y, radius, "tree", height=radius * 1.7, colour=shade(colour, 0.82))
-    for _ in range(3 if radius > 1.5 else 1):
+    for _ in range(3 if radius > 3 * p.gsd_m else 1):
         turn, off = p.rng.uniform(0, 6.3), radius * p.rng.uniform(0.2, 0.45)
         spot = shade(colour, p.rng.uniform(0.9, 1.2))
         p.disc(material, x + off * math.cos(turn), y + off * math.sin(turn), radius * 0.6, "tree", level=1, colour=spot)
@@ -94,6 +95,8 @@ def car(p: Plot, x: float, y: float, angle: float, level: int = 1) -> None:
         return
     part, colour = p.object("car"), p.pick("car")
     p.rect("car", x, y, 4.5, 1.9, "car", angle=angle, part_of=part, height=1.2, level=level, colour=colour)
+    if p.gsd_m > 0.55:
+        return
     c, s = math.cos(angle), math.sin(angle)
     p.rect("glass", x + 0.9 * c, y + 0.9 * s, 0.8, 1.6, angle=angle, part_of=part, level=level)
     p.rect("glass", x - 1.5 * c, y - 1.5 * s, 0.6, 1.5, angle=angle, part_of=part, level=level)
@@ -116,7 +119,7 @@ def ship(p: Plot, x: float, y: float, length: float, angle: float, cargo: bool =
     hull = [(-a, -b * 0.8), (a * 0.35, -b), (a * 0.75, -b * 0.55), (a, 0), (a * 0.75, b * 0.55), (a * 0.35, b), (-a, b * 0.8)]
     colour = p.pick("hull")
     q.poly("hull", hull, "ship", part_of=part, height=max(1.0, length * 0.06), colour=colour)
-    if p.far:
+    if length < 25 * p.gsd_m:
         return
     inner = [(u * 0.86 - 0.03 * length, v * 0.7) for u, v in hull]
     q.poly("wood" if not cargo else "rock", inner, part_of=part, level=1)
@@ -180,12 +183,12 @@ def wind_turbine(p: Plot, x: float, y: float, height: float = 80.0) -> None:
     """A mast seen from above, three blades, a pad and a track."""
     part = p.object("wind_turbine")
     p.disc("dirt_road", x, y, 11)
-    p.disc("paint", x, y, 2.4, "wind_turbine", part_of=part, height=height)
+    p.disc("paint", x, y, 2.0, "wind_turbine", part_of=part, height=height)
     turn = p.rng.uniform(0, 6.3)
     for k in range(3):
         t = turn + k * 2 * math.pi / 3
         q = p.sub(x + 18 * math.cos(t), y + 18 * math.sin(t), 36, 2, t)
-        q.poly("paint", [(-18, -1.2), (18, 0), (-18, 1.2)], "wind_turbine", part_of=part, height=height, level=2)
+        q.poly("paint", [(-18, -1.2), (18, 0), (-18, 1.2)], "wind_turbine", part_of=part, level=2)
 
 
 # -- courts and pitches ------------------------------------------------------------------------------------------------
@@ -206,6 +209,7 @@ def tennis_court(p: Plot, x: float, y: float, angle: float, inner: str, outer: s
     """36 x 18 m with the lines of a doubles court (23.77 x 10.97 m) and a net."""
     part = p.object("tennis_court")
     q = p.sub(x, y, 36, 18, angle)
+    q.clear_rect(0, 0, 36, 19)
     q.rect(outer, 0, 0, 35, 17.4, "tennis_court", part_of=part)
     q.rect(inner, 0, 0, 23.8, 11, part_of=part)
     outline(q, 0, 0, 23.8, 11, 0.22, part=part)
@@ -220,6 +224,7 @@ def basketball_court(p: Plot, x: float, y: float, angle: float, surface: str, ke
     """28 x 15 m with centre circle, keys and three-point arcs."""
     part = p.object("basketball_court")
     q = p.sub(x, y, 32, 19, angle)
+    q.clear_rect(0, 0, 32, 19)
     q.rect(surface, 0, 0, 32, 19, "basketball_court", part_of=part)
     outline(q, 0, 0, 28, 15, 0.22, part=part)
     q.rect("paint", 0, 0, 0.22, 15, part_of=part)
@@ -234,6 +239,7 @@ def basketball_court(p: Plot, x: float, y: float, angle: float, surface: str, ke
 def pitch(p: Plot, x: float, y: float, length: float, angle: float, track: bool) -> None:
     """A football pitch with mowing stripes, inside a running track if asked."""
     q, width = p.sub(x, y, length, length * 0.65, angle), length * 0.65
+    q.clear(_stadium_points(length / 2 - 8, width / 2 + 16) if track else _stadium_points(length / 2, width / 2))
     if track:
         around = q.object("running_track")
         _stadium(q, "track", length / 2 - 8, width / 2 + 14, around, "running_track")
@@ -277,6 +283,7 @@ def baseball_field(p: Plot, x: float, y: float, size: float, angle: float) -> No
         turns = (-spread + (math.pi / 2 + 2 * spread) * i / 24 for i in range(25))
         return [home, *((home[0] + radius * math.cos(t), home[1] + radius * math.sin(t)) for t in turns)]
 
+    q.clear(fan(size + 6, 0.03))
     q.poly("clay", [(u - 3, v - 3) for u, v in fan(size + 4, 0.03)], "baseball_field", part_of=part, colour=clay)
     mow = (math.pi / 4, size / 12, p.rng.choice((0.0, 0.06)))
     q.poly("turf", fan(size), "baseball_field", part_of=part, rows=mow)

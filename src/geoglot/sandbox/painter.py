@@ -22,6 +22,7 @@ SUPER = 2
 """Buffer pixels per image pixel, each way."""
 WAVES_M = (80.0, 20.0, 5.0, 1.2)
 """Wavelengths of the texture noise, as in `palette.toml`."""
+FINEST_M = 0.45
 CROWN_M = 6.5
 LIMIT_PX = 20000
 """Shapes may reach this far beyond the window before the drawing library would waste time on them."""
@@ -227,11 +228,11 @@ def _texture(
     """Relative brightness around 0, float32 [H, W]."""
     table = list(materials().values())
     total = np.zeros(at.shape, np.float32)
-    for octave, wave in enumerate(WAVES_M):
+    for octave, wave in (*enumerate(WAVES_M), (3, max(FINEST_M, 2 * view.gsd_m))):
         if wave < view.gsd_m * 1.5:
             continue
         weight = np.array([m.noise[octave] for m in table], np.float32)
-        total += weight[material] * 1.5 * value_noise(view.origin, view.gsd_m, view.size, wave, seed + octave)
+        total += weight[material] * 1.5 * value_noise(view.origin, view.gsd_m, view.size, wave, seed + round(wave))
     total += _rows(shapes, at, view)
     crowns = np.array([m.crowns for m in table], np.float32)[material]
     rows, cols = np.nonzero(crowns)

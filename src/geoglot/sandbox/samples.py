@@ -35,14 +35,14 @@ _KINDS: dict[str, Kind] = {
     "airplane": Kind(ways.airplane_stand, 55, 220),
     "airport": Kind(ways.airport, 450, 1300),
     "runway": Kind(ways.runway, 75, 700),
-    "harbor": Kind(waterfront.harbor, 70, 420),
+    "harbor": Kind(waterfront.harbor, 60, 320),
     "storage_tank": Kind(waterfront.storage_tank, 70, 360),
     "tennis_court": Kind(leisure.tennis_court, 45, 150),
     "basketball_court": Kind(leisure.basketball_court, 40, 120),
     "baseball_field": Kind(leisure.baseball_field, 75, 260),
     "football_field": Kind(leisure.football_field, 110, 280),
     "golf_course": Kind(leisure.golf_course, 75, 600),
-    "parking_lot": Kind(town.parking_lot, 45, 180),
+    "parking_lot": Kind(town.parking_lot, 45, 130),
     "intersection": Kind(ways.intersection, 60, 180),
     "roundabout": Kind(ways.roundabout, 90, 230),
     "freeway": Kind(ways.freeway, 70, 300),
@@ -72,7 +72,7 @@ _KINDS: dict[str, Kind] = {
     "solar_farm": Kind(farms.solar_farm, 70, 420),
     "swimming_pool": Kind(town.swimming_pool, 35, 80),
     "greenhouse": Kind(farms.greenhouse, 70, 300),
-    "park": Kind(town.park, 80, 300),
+    "park": Kind(town.park, 80, 240),
     "ship": Kind(nature.ship_at_sea, 50, 220),
     "cars": Kind(town.cars, 35, 110),
     "wind_turbine": Kind(farms.wind_farm, 120, 450),
@@ -137,8 +137,9 @@ def _paint_kind(kind: str, layout: Layout, rng: Random, size_px: int, gsd: float
     # The plot must cover the chip however it is turned.
     cover = side * (abs(math.cos(turned)) + abs(math.sin(turned))) * 1.08
     shift = 0.08 * side
+    reach = side / 2 * 1.1 + 25.0  # what stands farther out is not seen, nor is its shadow
     world = World()
-    plot = Plot(world, rng, random_style(rng), cover, cover, turned, (rng.uniform(-shift, shift) / 2, rng.uniform(-shift, shift) / 2), far=gsd > 4)
+    plot = Plot(world, rng, random_style(rng), cover, cover, turned, (rng.uniform(-shift, shift) / 2, rng.uniform(-shift, shift) / 2), gsd, lambda x, y: abs(x) < reach and abs(y) < reach)
     layout(plot)
     view = View.north_up(-side / 2, side / 2, gsd, (size_px, size_px))
     sun = Sun(rng.uniform(90, 270), rng.uniform(28, 68))

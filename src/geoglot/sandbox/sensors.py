@@ -43,7 +43,7 @@ def random_look(rng: Random) -> Look:
     return Look(
         gain=(exposure * rng.gauss(1, 0.035), exposure * rng.gauss(1, 0.02), exposure * rng.gauss(1, 0.045)),
         gamma=rng.uniform(0.82, 1.15),
-        saturation=rng.uniform(0.65, 1.3),
+        saturation=rng.uniform(0.6, 1.12),
         haze=rng.choice((0.0, 0.03, 0.08, 0.18)) * rng.uniform(0.5, 1.0),
         blur_px=rng.choice((0.0, 0.4, 0.6, 0.9)),
         noise=rng.uniform(0.8, 5.0),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 from geoglot.sandbox.objects import block, car, house, pool, scatter, tree, tree_row, trees, truck
-from geoglot.sandbox.world import Plot, wave_line
+from geoglot.sandbox.world import Plot, blob_outline, wave_line
 
 
 def street(p: Plot, x: float, y: float, length: float, width: float, angle: float = 0.0, cars: float = 0.25) -> None:
     """A street with pavements and parked cars; `cars` is the share of kerb in use."""
     q = p.sub(x, y, length, width, angle)
+    q.clear_rect(0, 0, length, width)
     q.rect("concrete", 0, 0, length, width + 3.2, "road")
     q.rect("asphalt", 0, 0, length, width, "road", colour=p.pick("asphalt"))
     if p.far:
@@ -35,7 +36,7 @@ def homes(p: Plot, concept: str, lot: float, depth: float, trees_per_lot: float,
     pitch = max(pitch, p.height / count) if p.height / count < pitch * 1.25 else pitch
     p.ground("blurred_homes" if p.far and lot < 20 else "blurred_gardens" if p.far else ground, concept)
     cross = p.rng.uniform(-0.25, 0.25) * p.width if p.rng.random() < 0.6 else None
-    for j in range(-(-count // 2) - 1, count // 2 + 2):
+    for j in range(-(count // 2) - 1, count // 2 + 2):
         y = (j + 0.5 * (count % 2 == 0)) * pitch
         if abs(y) > p.height / 2 - 1:
             continue
@@ -160,7 +161,8 @@ def parking_lot(p: Plot, fill: float | None = None) -> None:
         for i in range(int((p.width - 8) / bay)):
             x = -p.width / 2 + 4 + (i + 0.5) * bay
             for side in (-1, 1):
-                p.rect("paint", x - bay / 2, y + side * deep / 2, 0.14, deep * 0.95, angle=side * -lean)
+                if p.gsd_m < 0.7:
+                    p.rect("paint", x - bay / 2, y + side * deep / 2, 0.14, deep * 0.95, angle=side * -lean)
                 if p.rng.random() < fill:
                     car(p, x + p.rng.gauss(0, 0.12), y + side * (deep / 2 + 0.2) + p.rng.gauss(0, 0.2), math.pi / 2 * p.rng.choice((-1, 1)) - side * lean)
             if green and i % 9 == 4:
@@ -250,10 +252,13 @@ def park(p: Plot) -> None:
     if p.rng.random() < 0.5:
         p.disc("concrete", 0, 0, min(p.width, p.height) * 0.1)
         p.disc(p.rng.choice(("pool", "lawn", "lake_water")), 0, 0, min(p.width, p.height) * 0.06)
+    with p.aside():
+        trees(p, p.rng.uniform(25, 80), 2, 5)
     if p.rng.random() < 0.5:
         x, y = p.rng.uniform(-0.25, 0.25) * p.width, p.rng.uniform(-0.25, 0.25) * p.height
-        p.blob("lake_water", x, y, 0.14 * min(p.width, p.height), "pond")
-    trees(p, p.rng.uniform(25, 80), 2, 5)
+        outline = blob_outline(p.rng, x, y, 0.14 * min(p.width, p.height))
+        p.clear(outline)
+        p.poly("lake_water", outline, "pond")
 
 
 def swimming_pool(p: Plot) -> None:
@@ -263,6 +268,7 @@ def swimming_pool(p: Plot) -> None:
     turn = p.rng.uniform(0, 3.1)
     q = p.sub(0, 0, 40, 40, turn)
     size = p.rng.uniform(6, 11)
+    q.clear_rect(0, 0, size * 3.2, size * 2.8)
     q.rect("concrete", 0, 0, size * 3.2, size * 2.8)
     pool(q, 0, 0, size)
     for side in (-1, 1):

@@ -50,6 +50,8 @@ def highway(p: Plot, lanes: int, level: int = 0, concept: str = "freeway", deck_
     gap = p.rng.choice((1.5, 4.0, 9.0)) if not deck_m else 1.0
     offset, traffic = lanes * 1.8 + 1.5 + gap / 2, p.rng.choice((0.1, 0.25, 0.5))
     full = 2 * (offset + lanes * 1.8 + 1.5)
+    if not level:
+        p.clear_rect(0, 0, p.width, full + 4)
     if deck_m:
         p.rect("concrete", 0, 0, p.width, full + 2, concept, height=deck_m, level=level)
     else:
@@ -80,6 +82,7 @@ def overpass(p: Plot) -> None:
                 p.path("asphalt", arc, 6, "road")
     for shift in (0.0, 30.0) if p.rng.random() < 0.3 else (0.0,):
         q = p.sub(x + shift, 0, p.height * 1.2, 30, cross)
+        q.clear_rect(0, 0, q.width, 22)
         q.rect("concrete", 0, 0, q.width, 14, "road")
         lanes = p.rng.choice((1, 1, 2))
         part = q.object("overpass")
@@ -90,6 +93,7 @@ def overpass(p: Plot) -> None:
 def crossing_road(p: Plot, angle: float, lanes: int) -> None:
     """A street through the middle of the plot."""
     q = p.sub(0, 0, max(p.width, p.height) * 1.5, 20, angle)
+    q.clear_rect(0, 0, q.width, lanes * 7.2 + 4)
     q.rect("concrete", 0, 0, q.width, lanes * 7.2 + 6, "road")
     q.rect("asphalt", 0, 0, q.width, lanes * 7.2 + 1, "road", colour=p.pick("asphalt"))
     if p.far:
@@ -146,11 +150,13 @@ def roundabout(p: Plot) -> None:
     surroundings(p) if p.rng.random() < 0.4 else verge(p)
     radius = p.rng.uniform(16, 34)
     arms, start = p.rng.choice((3, 4, 4, 5)), p.rng.uniform(0, 6.3)
+    p.clear_rect(0, 0, 2 * radius + 12, 2 * radius + 12)
     p.disc("lawn", 0, 0, radius + 26)
     for k in range(arms):
         t = start + 2 * math.pi * k / arms + p.rng.gauss(0, 0.1)
         reach = max(p.width, p.height)
         q = p.sub(reach / 2 * math.cos(t), reach / 2 * math.sin(t), reach, 12, t)
+        q.clear_rect(0, 0, reach, 14)
         q.rect("concrete", 0, 0, reach, 13, "road")
         q.rect("asphalt", 0, 0, reach, 10, "road")
         q.poly("lawn", [(-reach / 2 + radius + 20, 0), (-reach / 2 + radius, -3.4), (-reach / 2 + radius, 3.4)])
@@ -160,7 +166,7 @@ def roundabout(p: Plot) -> None:
     p.disc("concrete", 0, 0, radius + 1.5, "roundabout", part_of=part)
     p.disc("asphalt", 0, 0, radius, "roundabout", part_of=part)
     p.disc("concrete", 0, 0, radius * 0.58, part_of=part)
-    p.disc(p.rng.choice(("lawn", "grass", "park_soil" if False else "soil")), 0, 0, radius * 0.52, part_of=part)
+    p.disc(p.rng.choice(("lawn", "grass", "soil")), 0, 0, radius * 0.52, part_of=part)
     trees(p.sub(0, 0, radius * 0.6, radius * 0.6), 60, 1.5, 3)
     for k in range(0 if p.far else p.rng.randrange(6)):
         t = p.rng.uniform(0, 6.3)
@@ -174,6 +180,7 @@ def bridge(p: Plot) -> None:
     stream(p, wave_line(p.rng, p.width * 1.3, 0.03 * p.height, p.width * 1.2), wide)
     q = p.sub(p.rng.uniform(-0.15, 0.15) * p.width, 0, p.height * 1.3, 20, math.pi / 2 + p.rng.gauss(0, 0.15))
     lanes = p.rng.choice((1, 1, 2, 3))
+    q.clear_rect(0, 0, q.width, lanes * 7.2 + 4)
     q.rect("asphalt", 0, 0, q.width, lanes * 7.2 + 3, "road")
     deck(q, wide * 1.1 + 10, lanes)
 
@@ -206,6 +213,7 @@ def railway(p: Plot) -> None:
     """Tracks side by side, sometimes with a train or a station roof."""
     surroundings(p) if p.rng.random() < 0.4 else verge(p)
     count, pitch = p.rng.choice((1, 2, 2, 4, 8)), 4.8
+    p.clear_rect(0, 0, p.width, count * pitch + 6)
     p.rect("ballast", 0, 0, p.width, count * pitch + 5, "railway")
     for k in range(count):
         y = (k - (count - 1) / 2) * pitch

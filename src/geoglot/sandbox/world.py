@@ -8,14 +8,21 @@ Classes are concept ids such as "storage_tank"; several shapes may be parts of o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
-from geoglot.sandbox.materials import Colour, Material, Style, materials, shade
+import numpy as np
+from numpy.typing import NDArray
+
+from geoglot.sandbox.materials import Colour, Material, Style, materials
 
 Point = tuple[float, float]
+
+FAR_GSD_M = 4.0
+"""Coarser pictures show plots by their larger surfaces only."""
 
 
 class Stripe(NamedTuple):
@@ -76,7 +83,7 @@ class Plot:
         width, height: Extent in metres; x in [-width/2, width/2], y likewise.
         angle: Turn against the world in radians, anticlockwise.
         origin: World coordinates of the middle.
-        far: True when details below about 5 m will not be seen and are left out.
+        gsd_m: Metres per pixel of the picture this is for; details that it cannot show are left out.
         free: Tells whether an object may stand at a world point (not in a river, not on a freeway).
     """
 
@@ -87,11 +94,12 @@ class Plot:
     height: float
     angle: float = 0.0
     origin: Point = (0.0, 0.0)
-    far: bool = False
+    gsd_m: float = 0.3
     free: Callable[[float, float], bool] = anywhere
 
     def __post_init__(self) -> None:
         self._cos, self._sin = math.cos(self.angle), math.sin(self.angle)
+        self.far = self.gsd_m > FAR_GSD_M
 
     # -- frame -----------------------------------------------------------------------------------------------------
     def to_world(self, x: float, y: float) -> Point:
@@ -101,8 +109,30 @@ class Plot:
     def sub(self, x: float, y: float, width: float, height: float, angle: float = 0.0) -> Plot:
         """A plot on this one, centred at (x, y), turned by `angle` against it; shares the rng."""
         return Plot(
-            self.world, self.rng, self.style, width, height, self.angle + angle, self.to_world(x, y), self.far, self.free
+            self.world, self.rng, self.style, width, height, self.angle + angle, self.to_world(x, y), self.gsd_m, self.free
         )
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Draw details without moving the rng on, so that coarse pictures, which skip them, show the same place."""
+        state = self.rng.getstate()
+        yield
+        self.rng.setstate(state)
+
+    def clear(self, points: Sequence[Point]) -> None:
+        """Take away what stands inside a polygon of the plot: trees in a lake, houses on a road."""
+        outline = np.array([self.to_world(*p) for p in points])
+        feet = np.array([s.points[0] for s in self.world.shapes]).reshape(-1, 2)
+        gone = inside(outline, feet) & np.array([s.level > 0 for s in self.world.shapes], bool)
+        if gone.any():
+            objects = {s.part_of for s, out in zip(self.world.shapes, gone.tolist(), strict=True) if out} - {0}
+            self.world.shapes[:] = [
+                s for s, out in zip(self.world.shapes, gone.tolist(), strict=True) if not out and s.part_of not in objects
+            ]
+
+    def clear_rect(self, x: float, y: float, w: float, h: float) -> None:
+        """`clear` for a rectangle along the axes of the plot."""
+        self.clear([(x - w / 2, y - h / 2), (x + w / 2, y - h / 2), (x + w / 2, y + h / 2), (x - w / 2, y + h / 2)])
 
     # -- shapes ----------------------------------------------------------------------------------------------------
     def object(self, concept: str) -> int:
@@ -193,6 +223,16 @@ class Plot:
         return Stripe(k * math.cos(across), k * math.sin(across), strength)
 
 
+def inside(outline: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of N points lie in a polygon [M, 2], by the even-odd rule; bool [N]."""
+    ends = np.roll(outline, -1, axis=0)
+    x, y = points[:, :1], points[:, 1:]
+    spans = (outline[:, 1] > y) != (ends[:, 1] > y)
+    rise = np.where(ends[:, 1] == outline[:, 1], 1.0, ends[:, 1] - outline[:, 1])
+    at = outline[:, 0] + (y - outline[:, 1]) / rise * (ends[:, 0] - outline[:, 0])
+    return np.asarray((spans & (x < at)).sum(axis=1) % 2 == 1)
+
+
 def band(points: Sequence[Point], left: float, right: float) -> list[Point]:
     """The polygon between two offsets of a polyline (positive = to the right of its direction)."""
     normals = []
@@ -221,21 +261,8 @@ def blob_outline(rng: Random, x: float, y: float, radius: float, rough: float = 
 
 def wave_line(rng: Random, length: float, amplitude: float, wave_m: float, step: float = 8.0) -> list[Point]:
     """A meandering line from (-length/2, .) to (length/2, .) in plot metres."""
-    parts = [(wave_m / k, amplitude / k, rng.uniform(0, 2 * math.pi)) for k in (1.0, 1.7, 3.1)]
+    parts = [(wave_m / k, amplitude / k**1.8, rng.uniform(0, 2 * math.pi)) for k in (1.0, 1.7, 3.1)]
     count = max(2, math.ceil(length / step) + 1)
     xs = [-length / 2 + length * i / (count - 1) for i in range(count)]
     return [(x, sum(a * math.sin(2 * math.pi * x / w + p) for w, a, p in parts)) for x in xs]
 
-
-__all__ = [
-    "Plot",
-    "Point",
-    "Shape",
-    "Stripe",
-    "World",
-    "anywhere",
-    "band",
-    "blob_outline",
-    "shade",
-    "wave_line",
-]
