@@ -159,7 +159,15 @@ def _unwrap(lon: Degrees) -> Degrees:
 
 
 def _over_the_pole(lon: Degrees, lat: Degrees) -> tuple[Degrees, Degrees]:
-    """Close an outline that winds around the earth along the pole that it holds."""
+    """Open a closed outline that winds around the earth at the antimeridian, and close it along the pole it holds."""
+    turn = math.copysign(360.0, float(lon[-1] - lon[0]))
+    seam = int(np.flatnonzero(np.diff(np.floor((lon + 180.0) / 360.0)))[0])  # the step that crosses it
+    edge = 360.0 * math.floor((max(lon[seam], lon[seam + 1]) + 180.0) / 360.0) - 180.0
+    share = (edge - lon[seam]) / (lon[seam + 1] - lon[seam])
+    edge_lat = lat[seam] + share * (lat[seam + 1] - lat[seam])
+    lon = np.concatenate([[edge], lon[seam + 1 :], lon[1 : seam + 1] + turn, [edge + turn]])
+    lat = np.concatenate([[edge_lat], lat[seam + 1 :], lat[1 : seam + 1], [edge_lat]])
+    lon -= 360.0 * round(float(lon[[0, -1]].mean()) / 360.0)
     pole = math.copysign(90.0, float(lat.mean()))
     return np.append(lon, [lon[-1], lon[0]]), np.append(lat, [pole, pole])
 

@@ -104,6 +104,8 @@ def _gdal(uri: str) -> Iterator[None]:
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR" if remote else "TRUE",
         # A cut-off JPEG is an error, not a picture with a grey bottom.
         "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
+        # GDAL's short cut for whole PNGs does not notice that the end is missing.
+        "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
         "GDAL_HTTP_TIMEOUT": "30",
         "GDAL_HTTP_MAX_RETRY": "2",
     }
