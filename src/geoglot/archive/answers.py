@@ -3,8 +3,8 @@
     rank score confidence scene uri box_px bbox_lonlat footprint acquired sensor gsd_m chip_id ground_m merged
 
 In the flat formats `box_px` becomes x0_px y0_px x1_px y1_px and `bbox_lonlat` west south east north; west > east means
-that a place crosses the antimeridian. `footprint` is the geometry. A scene without a georeference has none: its geometry
-is null, never invented.
+that a place crosses the antimeridian. `footprint` is the geometry. A scene without a georeference has none: its
+geometry is null, never invented.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoglot.errors import StorageError, UnknownNameError
-from geoglot.types import Chip, Match, Ring
+from geoglot.types import Chip, Match
 
 if TYPE_CHECKING:
     from geoglot.archive.query import SearchResult
@@ -76,19 +76,11 @@ def record(match: Match) -> dict[str, Any]:
 
 
 def geometry(chip: Chip) -> dict[str, Any] | None:
-    """The outline as a GeoJSON geometry; two polygons on either side of the antimeridian; None without a georeference."""
-    rings = [_counterclockwise(ring) for ring in chip.footprint_lonlat]
-    if not rings:
-        return None
-    if len(rings) == 1:
-        return {"type": "Polygon", "coordinates": rings}
-    return {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
+    """The outline as a GeoJSON geometry; two polygons beside the antimeridian; None without a georeference."""
+    from geoglot.imagery.vectors import Feature, to_geojson
 
-
-def _counterclockwise(ring: Ring) -> list[list[float]]:
-    """RFC 7946 wants outer rings counterclockwise; the shoelace sum tells."""
-    turn = sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(ring, ring[1:], strict=False))
-    return [[lon, lat] for lon, lat in (ring if turn > 0 else reversed(ring))]
+    outline: dict[str, Any] | None = to_geojson([Feature(chip.footprint_lonlat)])["features"][0]["geometry"]
+    return outline
 
 
 def flat(match: Match) -> dict[str, Any]:
@@ -117,14 +109,10 @@ def _json(result: SearchResult, query: str) -> bytes:
 
 
 def _geojson(result: SearchResult, query: str) -> bytes:
-    features = [_feature(match) for match in result.matches]
-    return _dump({"type": "FeatureCollection", "geoglot": summary(result, query), "features": features})
+    from geoglot.imagery.vectors import Feature, to_geojson
 
-
-def _feature(match: Match) -> dict[str, Any]:
-    chip = match.chip
-    box = {"bbox": list(chip.bbox_lonlat.lonlat)} if chip.bbox_lonlat else {}
-    return {"type": "Feature", "id": chip.chip_id, **box, "geometry": geometry(chip), "properties": flat(match)}
+    collection = to_geojson([Feature(match.chip.footprint_lonlat, flat(match)) for match in result.matches])
+    return _dump({**collection, "geoglot": summary(result, query)})
 
 
 def _dump(value: dict[str, Any], indent: int | None = None) -> bytes:
@@ -148,10 +136,10 @@ def _columns() -> tuple[str, ...]:
 
 
 def _wkt(chip: Chip) -> str:
-    rings = [", ".join(f"{x!r} {y!r}" for x, y in _counterclockwise(ring)) for ring in chip.footprint_lonlat]
-    if not rings:
-        return ""
-    return f"POLYGON (({rings[0]}))" if len(rings) == 1 else f"MULTIPOLYGON ({', '.join(f'(({r}))' for r in rings)})"
+    import shapely
+
+    outline = geometry(chip)
+    return shapely.to_wkt(shapely.geometry.shape(outline), rounding_precision=9) if outline else ""
 
 
 def _parquet(result: SearchResult, query: str) -> bytes:

@@ -95,13 +95,16 @@ class RootGroup(VerbGroup):
 
 def is_slip(word: str, verb: str) -> bool:
     """True when one letter was dropped, added, changed, or swapped with its neighbour."""
-    if word == verb:
-        return False
-    ahead = len(os.path.commonprefix([word, verb]))
+    ahead = _alike(word, verb)
     a, b = word[ahead:], verb[ahead:]
-    behind = len(os.path.commonprefix([a[::-1], b[::-1]]))
+    behind = _alike(a[::-1], b[::-1])
     a, b = a[: len(a) - behind], b[: len(b) - behind]
-    return max(len(a), len(b)) <= 1 or (len(a) == 2 and a == b[::-1])
+    return word != verb and (max(len(a), len(b)) <= 1 or (len(a) == 2 and a == b[::-1]))
+
+
+def _alike(a: str, b: str) -> int:
+    """How many letters the two share at their beginning."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def without_debug(args: list[str]) -> tuple[list[str], bool]:

@@ -1,4 +1,7 @@
 """`geoglot demo`."""
+
 from __future__ import annotations
+
+
 def demo() -> None:
     """First success."""

@@ -20,7 +20,11 @@ from geoglot.cli.options import ArchivePath
 from geoglot.errors import GeoglotError
 
 State = Literal["ok", "optional", "broken"]
-MARKS: dict[State, tuple[str, str]] = {"ok": ("ok", "green"), "optional": ("-", "dim"), "broken": ("BROKEN", "bold red")}
+MARKS: dict[State, tuple[str, str]] = {
+    "ok": ("ok", "green"),
+    "optional": ("-", "dim"),
+    "broken": ("BROKEN", "bold red"),
+}
 WANTED_DRIVERS = ("GTiff", "COG", "JP2OpenJPEG", "PNG", "JPEG", "WEBP")
 
 
@@ -96,7 +100,9 @@ def _writable(folder: Path) -> Check:
     free = _free_gb(folder)
     if os.access(folder, os.W_OK):
         return Check("folder", "ok", f"{folder} is writable, {free:.1f} GB free")
-    return Check("folder", "optional", f"{folder} cannot be written", "Use --archive FOLDER to keep the archive elsewhere.")
+    return Check(
+        "folder", "optional", f"{folder} cannot be written", "Use --archive FOLDER to keep the archive elsewhere."
+    )
 
 
 def _free_gb(folder: Path) -> float:

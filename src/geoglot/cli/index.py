@@ -12,8 +12,10 @@ from geoglot.cli.app import PLAIN, VerbGroup
 from geoglot.cli.options import ArchivePath, ModelName
 
 if TYPE_CHECKING:
+    from geoglot.archive.archive import ArchiveInfo
     from geoglot.archive.report import IngestReport
     from geoglot.imagery.grid import ChipGrid
+    from geoglot.models.card import Card
 
 LISTED = 20
 """Scenes or failures listed by name before the rest is only counted; --json has them all."""
@@ -60,7 +62,7 @@ def add(
     from geoglot.models.encoder import load_encoder
 
     encoder = load_encoder(_model_of(archive, model))
-    grid = _grid(archive, chip_m, overlap)
+    grid = _grid(archive, encoder.card, chip_m, overlap)
     with ingest_progress() as show:
         report = ingest(archive, sources, encoder, grid, prune=not keep, dry_run=dry_run, on_progress=show)
     if as_json:
@@ -81,20 +83,88 @@ def _model_of(archive: Path, model: str | None) -> str:
     return read_manifest(archive).model if (archive / MANIFEST_FILE).is_file() else DEFAULT_MODEL
 
 
-def _grid(archive: Path, chip_m: list[float] | None, overlap: float | None) -> ChipGrid | None:
-    """None leaves the choice to the archive; options change the archive's grid, or the standard one of a new archive."""
+def _grid(archive: Path, card: Card, chip_m: list[float] | None, overlap: float | None) -> ChipGrid | None:
+    """None leaves the choice to ingest; options change the archive's grid, or the standard one of a new archive."""
     from dataclasses import replace
 
+    from geoglot.archive.ingest import default_grid
     from geoglot.archive.manifest import MANIFEST_FILE, read_manifest
     from geoglot.imagery.grid import ChipGrid
 
     if not chip_m and overlap is None:
         return None
     known = (archive / MANIFEST_FILE).is_file()
-    grid = ChipGrid.from_dict(read_manifest(archive).grid) if known else ChipGrid()
+    grid = ChipGrid.from_dict(read_manifest(archive).grid) if known else default_grid(card)
     if chip_m:
         grid = replace(grid, ground_m=tuple(sorted(chip_m)), max_scales=len(chip_m))
     return grid if overlap is None else replace(grid, overlap=overlap)
+
+
+@app.command()
+def remove(
+    scenes: Annotated[list[str], typer.Argument(metavar="SCENE...", help="Scene id, name, path, glob or folder.")],
+    archive: ArchivePath = Path(".geoglot"),
+    as_json: AsJson = False,
+) -> None:
+    """Take scenes out of the archive. Their files are not touched; indexing their folder again brings them back."""
+    from geoglot.archive.removal import remove_scenes
+    from geoglot.cli.screen import plural, results
+
+    gone = [info.uri for info in remove_scenes(archive, scenes)]
+    if as_json:
+        typer.echo(json.dumps({"removed": gone}, indent=2, ensure_ascii=False))
+        return
+    results().print(f"Removed {plural(len(gone), 'scene')} from {archive}.")
+    _list(results(), "", gone)
+
+
+@app.command()
+def info(archive: ArchivePath = Path(".geoglot"), as_json: AsJson = False) -> None:
+    """Say what an archive holds: scenes, chips, dates, sensors, places, model and chip grid."""
+    from geoglot.archive.archive import Archive
+    from geoglot.cli.screen import info_table, results
+
+    found = Archive.open(archive).info()
+    if as_json:
+        typer.echo(json.dumps(_plain(found), indent=2, ensure_ascii=False))
+    else:
+        results().print(info_table(found))
+
+
+def _plain(found: ArchiveInfo) -> dict[str, Any]:
+    times = found.acquired
+    return {
+        "archive": str(found.path),
+        "scenes": found.scenes,
+        "chips": found.chips,
+        "undated": found.undated,
+        "unplaced": found.unplaced,
+        "acquired": [t and t.isoformat() for t in (times.start, times.end)] if times else None,
+        "gsd_m": found.gsd_m,
+        "bbox_lonlat": found.bbox_lonlat.lonlat if found.bbox_lonlat else None,
+        "sensors": found.sensors,
+        "size_bytes": found.size_bytes,
+        "model": found.manifest.model,
+        "fingerprint": found.manifest.fingerprint,
+        "grid": found.manifest.grid,
+        "created": found.manifest.created.isoformat(),
+    }
+
+
+@app.command()
+def check(archive: ArchivePath = Path(".geoglot"), as_json: AsJson = False) -> None:
+    """Read the whole archive and say what is wrong with it. Exits with 1 if anything is."""
+    from geoglot.archive.archive import Archive
+    from geoglot.cli.screen import plural, results
+
+    problems = Archive.open(archive).check()
+    if as_json:
+        typer.echo(json.dumps({"ok": not problems, "problems": problems}, indent=2, ensure_ascii=False))
+    else:
+        results().print(f"{plural(len(problems), 'problem')} in {archive}:" if problems else f"{archive} is sound.")
+        _list(results(), "", problems)
+    if problems:
+        raise typer.Exit(1)
 
 
 def _print_report(report: IngestReport) -> None:

@@ -9,9 +9,7 @@ import typer
 
 ArchivePath = Annotated[
     Path,
-    typer.Option(
-        "--archive", "-a", envvar="GEOGLOT_ARCHIVE", metavar="FOLDER", help="The archive.", show_default=True
-    ),
+    typer.Option("--archive", "-a", envvar="GEOGLOT_ARCHIVE", metavar="FOLDER", help="The archive.", show_default=True),
 ]
 
 ModelName = Annotated[

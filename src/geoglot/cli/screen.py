@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from geoglot.archive.archive import ArchiveInfo
     from geoglot.archive.pictures import Unread
     from geoglot.archive.report import Progress
 
@@ -87,6 +88,39 @@ def match_table(matches: Sequence[Match]) -> Table:
         facts = (place(match), metres(match.chip.ground_m), date)
         table.add_row(str(match.rank), f"{match.confidence:.0%}", match.scene.name, *facts)
     return table
+
+
+def info_table(found: ArchiveInfo) -> Table:
+    """An archive in numbers, two columns."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _info_rows(found):
+        table.add_row(name, value)
+    return table
+
+
+def _info_rows(found: ArchiveInfo) -> Iterator[tuple[str, str]]:
+    manifest, times, gsd = found.manifest, found.acquired, found.gsd_m
+    yield "archive", f"{found.path}  ({found.size_bytes / 1e6:,.1f} MB, made {manifest.created:%Y-%m-%d})"
+    yield "scenes", f"{found.scenes:,}"
+    yield "chips", f"{found.chips:,}"
+    dates = f"{times.start:%Y-%m-%d} to {times.end:%Y-%m-%d}" if times else "nobody says"
+    yield "taken", dates + _without(found.undated, "a date")
+    sizes = f"{metres(gsd[0])} to {metres(gsd[1])} per pixel" if gsd else "nobody says"
+    yield "resolution", sizes + _without(found.unplaced, "a place")
+    if found.bbox_lonlat:
+        yield "bbox", " ".join(f"{degrees:.4f}" for degrees in found.bbox_lonlat.lonlat) + "  (W S E N)"
+    yield "sensors", ", ".join(f"{name} ({count:,})" for name, count in found.sensors.items()) or "nobody says"
+    sides = " ".join(metres(float(side)) for side in manifest.grid.get("ground_m", ()))
+    yield "chip grid", f"{sides}; overlap {manifest.grid.get('overlap', 0):.0%}"
+    yield "model", f"{manifest.model} ({manifest.fingerprint})"
+
+
+def _without(count: int, what: str) -> str:
+    return f"; {plural(count, 'scene')} without {what}" if count else ""
 
 
 def tell_unread(unread: Sequence[Unread]) -> None:

@@ -12,11 +12,12 @@ import typer
 
 from geoglot.cli.app import PLAIN
 from geoglot.cli.options import ArchivePath, ModelName
-from geoglot.errors import EmptyQueryError, StorageError, UnknownNameError, UsageError
+from geoglot.errors import EmptyQueryError, UnknownNameError, UsageError
 from geoglot.types import Bbox, TimeRange
 
 if TYPE_CHECKING:
-    from geoglot.archive.archive import Archive
+    from shapely.geometry.base import BaseGeometry
+
     from geoglot.archive.query import Filter, SearchResult, Term
 
 FORMATS = ("table", "json", "geojson", "csv", "parquet")
@@ -26,8 +27,8 @@ app = typer.Typer(**PLAIN)
 
 
 @app.command(
-    epilog="Examples:   geoglot \"boats moored in a harbour\" --bbox 32 -1 33 1 --since 2019-01-01   |   "
-    "geoglot '\"harbour\" + ./ship.png - \"bridge\"' -f geojson > places.geojson"
+    epilog='Examples:   geoglot "boats moored in a harbour" --bbox 32 -1 33 1 --since 2019-01-01   |   '
+    'geoglot \'"harbour" + ./ship.png - "bridge"\' -f geojson > places.geojson'
 )
 def search(
     text: Annotated[
@@ -58,16 +59,14 @@ def search(
     image: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="More like this picture; repeat for several.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Places to show.")] = 10,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Places to show.")] = 20,
     offset: Annotated[int | None, typer.Option(min=0, help="Skip so many.")] = None,
     page: Annotated[int | None, typer.Option(min=1, help="Or: show this page.")] = None,
     min_confidence: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Leave out what is less likely.")
     ] = None,
     no_merge: Annotated[bool, typer.Option("--no-merge", help="Do not fold overlapping places into one.")] = False,
-    show_all: Annotated[
-        bool, typer.Option("--all", help="Show the nearest misses too when nothing matches.")
-    ] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="Show the nearest misses too when nothing matches.")] = False,
     format: Annotated[
         str | None,
         typer.Option(
@@ -120,7 +119,9 @@ def _format(name: str | None, output: Path | None) -> str:
     if chosen not in FORMATS:
         raise UnknownNameError("format", chosen, FORMATS)
     if chosen == "table" and output:
-        raise UsageError(f"a table is not written to a file ({output})", hint="Use --format csv, or leave out --output.")
+        raise UsageError(
+            f"a table is not written to a file ({output})", hint="Use --format csv, or leave out --output."
+        )
     if chosen == "parquet" and not output and sys.stdout.isatty():
         raise UsageError("parquet is binary and stdout is a terminal", hint="Add --output places.parquet.")
     return chosen
@@ -144,7 +145,7 @@ def _refuse_folder(words: str) -> None:
         raise UsageError(f"{words!r} is a folder, not a question", hint=f"To index it: geoglot index {words!r}")
 
 
-def _region(within: Path | None):  # type: ignore[no-untyped-def]
+def _region(within: Path | None) -> BaseGeometry | None:
     from geoglot.archive.region import read_region
 
     return read_region(within) if within else None
@@ -188,7 +189,9 @@ def _comment(found: SearchResult, shown: SearchResult, wanted: Filter, skip: int
         near = " Nearest misses:" if shown.matches else " --all shows the nearest misses." if found.matches else ""
         notes().print(f"Nothing matches.{near}", style="bold")
     elif not shown.matches:
-        notes().print("Nothing on this page." if skip and not found.matches else "Nothing is that likely.", style="bold")
+        notes().print(
+            "Nothing on this page." if skip and not found.matches else "Nothing is that likely.", style="bold"
+        )
     how = "all compared" if found.path == "exact" else f"{found.considered:,} compared through the index"
     say(f"{plural(found.total, 'chip')} searched ({how}) in {seconds(found.elapsed_s)}.")
 
