@@ -108,6 +108,27 @@ def _hole(p: Plot) -> None:
             tree(p, x, y + edge, p.rng.uniform(2, 4.5))
 
 
+def sports_ground(p: Plot) -> None:
+    """A stadium pitch, baseball, courts side by side and a parking lot on one lawn."""
+    p.ground("lawn", "park")
+    trees(p, 9, 2, 4.5)
+    pitch(p, -70, 80, 105, 0.0, True)
+    p.rect("metal_roof", -70, 148, 90, 12, "building", part_of=p.object("building"), height=9, rows=(0.0, 3.0, 0.1))
+    draw_baseball(p, 130, 120, 95, 0.0)
+    p.clear_rect(-110, -70, 112, 80)
+    p.rect("court_green", -110, -70, 112, 76)
+    for i in range(3):
+        for j in range(4):
+            draw_tennis(p, -147 + 37 * i, -98 + 18.5 * j, 0.0, p.rng.choice(("court_blue", "court_blue", "clay")), "court_green")
+    for i in range(3):
+        draw_basketball(p, 0, -94 + 23 * i, 0.0, "court_red", "court_blue")
+    lot = p.sub(100, -75, 110, 80)
+    lot.clear_rect(0, 0, 110, 80)
+    parking_lot(lot, 0.7)
+    tree_row(p, (-230, -20), (230, -20), 11, 3.2)
+    tree_row(p, (-230, -125), (230, -125), 11, 3.2)
+
+
 def clubhouse(p: Plot) -> None:
     """A building with a parking lot, beside a course."""
     p.ground("lawn", "golf_course")

@@ -23,6 +23,7 @@ WIDTH_M, HEIGHT_M = COLUMNS * DISTRICT_M, ROWS * DISTRICT_M
 FREEWAY_X = 13 * DISTRICT_M
 RAILWAY_Y = 7 * DISTRICT_M
 RIVER_M = 74.0
+STEP_M, BEYOND_M = 8.0, 4000.0
 OVERPASS_EVERY = 4
 """Every how many rows a road crosses the freeway on a deck."""
 
@@ -40,7 +41,6 @@ def quarters(*layouts: Layout) -> Layout:
     return draw
 
 
-SPORTS = quarters(leisure.baseball_field, leisure.tennis_court, leisure.football_field, leisure.basketball_court)
 SHOPS = quarters(town.commercial, town.parking_lot, town.commercial, town.park)
 VILLAGE = quarters(town.medium_residential, town.sparse_residential, town.park, town.medium_residential)
 MIXED = quarters(town.dense_residential, town.commercial, town.medium_residential, town.dense_residential)
@@ -50,7 +50,7 @@ SPECIAL: dict[tuple[int, int, int, int], Layout] = {
     # (column, row, columns, rows): layout
     (15, 12, 3, 2): ways.airport,
     (10, 13, 2, 1): leisure.golf_course,
-    (7, 10, 1, 1): SPORTS,
+    (7, 10, 1, 1): leisure.sports_ground,
     (9, 11, 1, 1): town.mobile_home_park,
     (8, 12, 1, 1): VILLAGE,
     (6, 7, 1, 1): WORKS,
@@ -63,7 +63,7 @@ SPECIAL: dict[tuple[int, int, int, int], Layout] = {
     (19, 4, 2, 2): farms.circular_farmland,
     (20, 13, 2, 2): nature.lake,
     (9, 4, 1, 1): nature.pond,
-    (12, 15, 2, 2): nature.lake,
+    (10, 15, 2, 2): nature.lake,
     (10, 8, 1, 1): quarters(town.park, town.swimming_pool, town.medium_residential, town.cars),
 }
 
@@ -82,13 +82,22 @@ class Country:
         river = ((420, 5200), (170, 2100), (60, 900))
         return [[(a, w, rng.uniform(0, 2 * math.pi)) for a, w in part] for part in (coast, river)]
 
+    @cached_property
+    def _tables(self) -> list[list[float]]:
+        """Coast and river every `STEP_M`, from `-BEYOND_M` on: asked for each thing that stands."""
+        steps = [i * STEP_M - BEYOND_M for i in range(round((WIDTH_M + 2 * BEYOND_M) / STEP_M) + 2)]
+        return [
+            [middle + sum(a * math.sin(2 * math.pi * s / w + p) for a, w, p in waves) for s in steps]
+            for middle, waves in zip((2350.0, 4850.0), self._waves, strict=True)
+        ]
+
     def coast(self, y: float) -> float:
         """Where the sea ends and the land begins, going east along y."""
-        return 2350 + sum(a * math.sin(2 * math.pi * y / w + p) for a, w, p in self._waves[0])
+        return _look_up(self._tables[0], y)
 
     def river(self, x: float) -> float:
         """The river's centre line: y at x."""
-        return 4850 + sum(a * math.sin(2 * math.pi * x / w + p) for a, w, p in self._waves[1])
+        return _look_up(self._tables[1], x)
 
     @cached_property
     def river_line(self) -> list[Point]:
@@ -257,6 +266,12 @@ class Country:
     @staticmethod
     def _anywhere(x: float, y: float) -> bool:
         return True
+
+
+def _look_up(table: list[float], at: float) -> float:
+    place = min(max((at + BEYOND_M) / STEP_M, 0.0), len(table) - 1.001)
+    whole = int(place)
+    return table[whole] + (table[whole + 1] - table[whole]) * (place - whole)
 
 
 def _nearest_way(value: float) -> float:

@@ -100,6 +100,7 @@ class Plot:
     def __post_init__(self) -> None:
         self._cos, self._sin = math.cos(self.angle), math.sin(self.angle)
         self.far = self.gsd_m > FAR_GSD_M
+        self._since = len(self.world.shapes)  # `clear` leaves alone what other plots drew before
 
     # -- frame -----------------------------------------------------------------------------------------------------
     def to_world(self, x: float, y: float) -> Point:
@@ -108,9 +109,10 @@ class Plot:
 
     def sub(self, x: float, y: float, width: float, height: float, angle: float = 0.0) -> Plot:
         """A plot on this one, centred at (x, y), turned by `angle` against it; shares the rng."""
-        return Plot(
-            self.world, self.rng, self.style, width, height, self.angle + angle, self.to_world(x, y), self.gsd_m, self.free
-        )
+        spot = self.to_world(x, y)
+        plot = Plot(self.world, self.rng, self.style, width, height, self.angle + angle, spot, self.gsd_m, self.free)
+        plot._since = self._since
+        return plot
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -121,14 +123,13 @@ class Plot:
 
     def clear(self, points: Sequence[Point]) -> None:
         """Take away what stands inside a polygon of the plot: trees in a lake, houses on a road."""
-        outline = np.array([self.to_world(*p) for p in points])
-        feet = np.array([s.points[0] for s in self.world.shapes]).reshape(-1, 2)
-        gone = inside(outline, feet) & np.array([s.level > 0 for s in self.world.shapes], bool)
+        mine = self.world.shapes[self._since :]
+        feet = np.array([s.points[0] for s in mine]).reshape(-1, 2)
+        gone = inside(np.array([self.to_world(*p) for p in points]), feet) & np.array([s.level > 0 for s in mine], bool)
         if gone.any():
-            objects = {s.part_of for s, out in zip(self.world.shapes, gone.tolist(), strict=True) if out} - {0}
-            self.world.shapes[:] = [
-                s for s, out in zip(self.world.shapes, gone.tolist(), strict=True) if not out and s.part_of not in objects
-            ]
+            marked = list(zip(mine, gone.tolist(), strict=True))
+            objects = {s.part_of for s, out in marked if out} - {0}
+            self.world.shapes[self._since :] = [s for s, out in marked if not out and s.part_of not in objects]
 
     def clear_rect(self, x: float, y: float, w: float, h: float) -> None:
         """`clear` for a rectangle along the axes of the plot."""
