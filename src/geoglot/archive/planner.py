@@ -89,7 +89,7 @@ def _scene_mask(snapshot: Snapshot, wanted: Filter) -> Mask | None:
 
 
 def _taken_in(acquired: NDArray[np.int64], time: TimeRange) -> Mask:
-    mask = acquired != NO_DATE
+    mask: Mask = acquired != NO_DATE
     if time.start is not None:
         mask &= acquired >= microseconds(time.start)
     if time.end is not None:

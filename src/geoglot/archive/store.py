@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ from numpy.typing import NDArray
 
 from geoglot.archive.lock import WriterLock
 from geoglot.archive.manifest import MANIFEST_FILE, Manifest, read_manifest, write_manifest
+from geoglot.archive.ranking import EXACT_LIMIT
 from geoglot.archive.records import SceneRecord, info_from_json, info_to_json
 from geoglot.errors import ArchiveDamagedError, ArchiveError, StorageError, UsageError
 from geoglot.types import Chip, SceneInfo, chip_id
@@ -49,9 +51,9 @@ COMPACT_EVERY = 500
 """Scenes per compaction while writing: each commit lists every fragment, so an unbounded number makes commits slow."""
 KEEP_VERSIONS = timedelta(minutes=10)
 """How long superseded files stay for readers that are in the middle of reading them."""
-ANN_MIN_ROWS = 200_000
-"""Below this an exact scan beats the approximate index (measured: 48 ms for 200,000 x 512), so none is built."""
 UNIT_TOLERANCE = 1e-3
+_CANNOT_WRITE = re.compile(r"os error (13|27|28|30|122)\b")
+"""In LanceDB's messages: permission denied, file too large, no space left, read-only, quota exceeded."""
 
 
 class Store:
@@ -203,8 +205,12 @@ class Store:
                 del self._known[scene_id]
         return len(gone)
 
-    def finish(self) -> None:
+    def finish(self, *, index_rows: int = EXACT_LIMIT) -> None:
         """Delete leftovers, compact, index if large, and write the snapshot that queries read.
+
+        Args:
+            index_rows: Build the approximate index above this many chips; up to it queries compare every chip anyway,
+                and the index would only cost time (175 s for 1,000,000 x 512 on 2 cores) and space.
 
         Raises:
             StorageError: The disk is full; nothing is lost, and queries work without a snapshot, slower.
@@ -215,7 +221,8 @@ class Store:
         with storage_errors(self.folder):
             self._delete_leftovers()
             self._compact()
-            self._index_vectors()
+            if self.count_rows() > index_rows:
+                self._index_vectors()
         write_snapshot(self)
 
     def _delete_leftovers(self) -> None:
@@ -227,13 +234,14 @@ class Store:
             self._chips.delete(f"token IN ({quoted(sorted(dead))})")
 
     def _compact(self) -> None:
-        for table in (self._scenes, self._chips):
-            table.optimize(cleanup_older_than=KEEP_VERSIONS)
+        with storage_errors(self.folder):
+            for table in (self._scenes, self._chips):
+                table.optimize(cleanup_older_than=KEEP_VERSIONS)
         self._since_compaction = 0
 
     def _index_vectors(self) -> None:
-        if self._chips.count_rows() < ANN_MIN_ROWS or self.has_index():
-            return
+        if self.has_index():
+            return  # `optimize` keeps it up to date
         from lancedb.index import IvfRq
 
         self._chips.create_index("vector", config=IvfRq(distance_type="cosine"))
@@ -337,7 +345,7 @@ def storage_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        if isinstance(error, OSError) or any(sign in str(error) for sign in ("No space left", "Permission denied")):
+        if isinstance(error, OSError) or _CANNOT_WRITE.search(str(error)):
             raise StorageError(
                 f"cannot write to {folder}: {error}",
                 hint="Free some space and run again; committed scenes are kept.",
