@@ -127,16 +127,15 @@ class ConceptTokenizer:
         Args:
             english_words: Single words; those that the glossary knows already are left out.
         """
-        ids = {key: token for token, key in enumerate(concepts(), start=1)}
-        tries = {}
-        for language in LANGUAGES:
-            known = [(form, ids[key]) for key, concept in concepts().items() for form in concept.forms[language]]
-            known += [(phrase, _NOISE) for phrase in templates()[language].noise]
-            tries[language] = build_trie(known)
+        tries = _glossary_tries({key: token for token, key in enumerate(concepts(), start=1)})
         words = [w for w in dict.fromkeys(english_words) if not _read(w, "en", tries["en"]).covered]
-        for token, word in enumerate(words, start=len(ids) + 1):
-            tries["en"].setdefault(word, {})[_END] = token
-        return cls(tries, ("", *ids, *words), len(ids))
+        return cls(_with_words(tries, words, len(concepts()) + 1), ("", *concepts(), *words), len(concepts()))
+
+    def respelled(self) -> ConceptTokenizer:
+        """The same token ids with today's spellings of the glossary; concepts added since are left out."""
+        tries = _glossary_tries({key: token for token, key in enumerate(self.names[: self.concepts + 1]) if token})
+        words = self.names[self.concepts + 1 :]
+        return replace(self, tries=_with_words(tries, words, self.concepts + 1))
 
     @classmethod
     def load(cls, path: Path) -> ConceptTokenizer:
@@ -151,6 +150,22 @@ class ConceptTokenizer:
             return cls(body["tries"], tuple(body["names"]), *sizes, frozenset(body["unlearned"]))
         except (ValueError, KeyError, TypeError) as error:
             raise ModelFileError(f"{path} is not a tokenizer file: {error!r}") from error
+
+
+def _glossary_tries(ids: dict[str, int]) -> dict[str, Trie]:
+    """One trie a language over the glossary's forms of these concepts, and the words that carry no content."""
+    tries = {}
+    for language in LANGUAGES:
+        forms = [(form, ids[c.id]) for c in concepts().values() if c.id in ids for form in c.forms[language]]
+        tries[language] = build_trie(forms + [(phrase, _NOISE) for phrase in templates()[language].noise])
+    return tries
+
+
+def _with_words(tries: dict[str, Trie], words: Sequence[str], first: int) -> dict[str, Trie]:
+    """Give English words outside the glossary their tokens, counted from `first`; the glossary's own forms win."""
+    for token, word in enumerate(words, start=first):
+        tries["en"].setdefault(word, {}).setdefault(_END, token)
+    return tries
 
 
 def words_of(text: str) -> list[str]:

@@ -1,0 +1,190 @@
+"""From a finished run of recipe `mini` to the model that ships: export, quantise, calibrate, write the card.
+
+    python -m geoglot.evaluation.release --run runs/mini --data ../shared/data --image-px 112 --out my-model
+
+Everything that is chosen here is chosen on RSICD `valid`; nothing looks at a test set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoglot.archive.calibrate import fit_calibration, logistic, measure_background, standard_margins
+from geoglot.data.glossary import concepts
+from geoglot.data.samples import Sample, load_pixels, read_samples
+from geoglot.evaluation.protocols import caption_retrieval, encode_samples
+from geoglot.models.card import CARD_FILE, Calibration, Card, read_card, sha256
+from geoglot.models.encoder import DualEncoder, Vectors, load_encoder
+from geoglot.models.tokenizer import ConceptTokenizer
+
+log = logging.getLogger("geoglot.release")
+
+FILES = {"image": "image.onnx", "text": "text.onnx", "tokenizer": "tokenizer.json"}
+TEMPERATURES = (5.0, 10.0, 20.0, 30.0, 40.0)
+BACKGROUND_KINDS = ("land_use", "land_cover", "object")
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What calibration found on the validation images.
+
+    Attributes:
+        calibration: For the card.
+        balanced_accuracy: Percent, of "is there any such image at all?" with and without the images of each class.
+        log_loss: Mean, in nats, of the confidence of (image, class) pairs.
+    """
+
+    calibration: Calibration
+    balanced_accuracy: float
+    log_loss: float
+
+
+def freeze_tokenizer(run: Path) -> ConceptTokenizer:
+    """The run's token ids, today's spellings, and what the run never met."""
+    trained = ConceptTokenizer.load(run / "tokenizer.json")
+    unlearned = frozenset(json.loads((run / "run.json").read_text("utf-8"))["unlearned"])
+    return replace(trained.respelled(), unlearned=unlearned)
+
+
+def background_prompts(tokenizer: ConceptTokenizer) -> tuple[str, ...]:
+    """Names of all places and things that training met: what a chip may show instead."""
+    met = {name for token, name in enumerate(tokenizer.names) if token and token not in tokenizer.unlearned}
+    return tuple(c.name() for c in concepts().values() if c.kind in BACKGROUND_KINDS and c.id in met)
+
+
+def fit(images: Vectors, labels: Sequence[str], names: dict[str, str], encoder: DualEncoder) -> Fit:
+    """Fit temperature, slope, offset and threshold on labelled images.
+
+    Args:
+        images: [N, D].
+        labels: Class of each image.
+        names: Class -> the phrase to ask for it.
+        encoder: Whose card holds the background prompts.
+    """
+    prompts = encoder.encode_texts(encoder.card.background)
+    queries = encoder.encode_texts(list(names.values()))
+    truth = np.array(labels)[:, None] == np.array(list(names))[None, :]  # [N, K]
+    best: Fit | None = None
+    for temperature in TEMPERATURES:
+        background = measure_background(images, prompts, temperature)
+        z = np.stack([standard_margins(images, q, background, temperature) for q in queries], 1)
+        slope, offset = fit_calibration(z.ravel(), truth.ravel())
+        chance = logistic(slope * z + offset)
+        loss = float(-np.log(np.where(truth, chance, 1 - chance).clip(1e-9)).mean())
+        threshold, accuracy = _presence_threshold(chance, truth)
+        found = Fit(Calibration(temperature, slope, offset, threshold), accuracy, loss)
+        best = found if best is None or found.log_loss < best.log_loss else best
+    if best is None:
+        raise AssertionError("TEMPERATURES is empty")
+    return best
+
+
+def _presence_threshold(chance: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float]:
+    """Threshold on the best confidence that best tells archives with a class from the same without it."""
+    there = chance.max(0)
+    gone = np.where(truth, 0.0, chance).max(0)
+    cuts = np.unique(np.concatenate([there, gone]))
+    accuracy = [((there >= cut).mean() + (gone < cut).mean()) / 2 for cut in cuts]
+    at = int(np.argmax(accuracy))
+    return float(cuts[at]), 100 * float(accuracy[at])
+
+
+def release(run: Path, data: Path, image_px: int, out: Path, prose: Path, *, precision: str = "int8") -> Card:
+    """Write a model folder. About two minutes.
+
+    Args:
+        run: Folder of the finished run.
+        data: Folder that holds rsicd/.
+        image_px: Side of the model's input.
+        out: Folder to write; replaced if it exists.
+        prose: TOML with the card's fixed part.
+        precision: "int8" or "fp32" image tower.
+    """
+    from geoglot.models.export import export_image, export_text, load_towers, quantize_image
+
+    towers = load_towers(run / "final.pt")
+    tokenizer = freeze_tokenizer(run)
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        tokenizer.save(work / FILES["tokenizer"])
+        export_text(towers, work / FILES["text"])
+        export_image(towers, image_px, work / "fp32.onnx")
+        shutil.copy(work / "fp32.onnx", work / FILES["image"])
+        if precision == "int8":
+            chips = read_samples(data / "rsicd" / "captions.jsonl", "train")[::34]
+            quantize_image(work / "fp32.onnx", work / FILES["image"], load_pixels(chips, image_px))
+        background = background_prompts(tokenizer)
+        head = {"image_px": image_px, "background": list(background)}
+        _write_card(work, prose, head, Calibration(), {})
+        encoder = load_encoder(str(work))
+        valid = read_samples(data / "rsicd" / "captions.jsonl", "valid")
+        images = encode_samples(encoder, valid)
+        found = fit_on(valid, images, encoder)
+        measured = {"rsicd_valid_mR": round(_mr(encoder, valid, images), 2), "precision": precision}
+        measured |= {"presence_balanced_accuracy": round(found.balanced_accuracy, 1)}
+        _write_card(work, prose, head, found.calibration, measured)
+        (work / "fp32.onnx").unlink()
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(work, out)
+    card = read_card(out)
+    card.verify()
+    return card
+
+
+def fit_on(valid: Sequence[Sample], images: Vectors, encoder: DualEncoder) -> Fit:
+    """Calibrate on the labelled part of RSICD `valid`, classes asked for by the names the recipe gives them."""
+    import tomllib
+
+    spoken = tomllib.loads(Path("configs/mini_labels.toml").read_text("utf-8"))["rsicd"]
+    known = [index for index, sample in enumerate(valid) if sample.label]
+    labels = [str(valid[index].label) for index in known]
+    return fit(images[known], labels, {name: spoken[name][0] for name in sorted(set(labels))}, encoder)
+
+
+def _mr(encoder: DualEncoder, valid: Sequence[Sample], images: Vectors) -> float:
+    return next(n.value for n in caption_retrieval(encoder, valid, images) if n.metric == "mR")
+
+
+def _write_card(
+    folder: Path, prose: Path, head: dict[str, Any], calibration: Calibration, measured: dict[str, Any]
+) -> None:
+    """Fixed prose, then what this release decided; TOML wants top-level keys before tables, so the prose comes last."""
+    files = {role: {"file": name, "sha256": sha256(folder / name)} for role, name in FILES.items()}
+    values = {field: getattr(calibration, field) for field in Calibration.__dataclass_fields__}
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]
+    lines.append(prose.read_text("utf-8").strip())
+    lines += ["", "[calibration]", *(f"{key} = {value}" for key, value in values.items())]
+    lines += ["", "[validation]", *(f"{key} = {json.dumps(value)}" for key, value in measured.items())]
+    for role, entry in files.items():
+        lines += ["", f"[files.{role}]", *(f"{key} = {json.dumps(value)}" for key, value in entry.items())]
+    (folder / CARD_FILE).write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--image-px", type=int, default=112)
+    parser.add_argument("--precision", choices=("int8", "fp32"), default="int8")
+    parser.add_argument("--prose", type=Path, default=Path("configs/mini_card.toml"))
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    card = release(args.run, args.data, args.image_px, args.out, args.prose, precision=args.precision)
+    log.info("%s %s in %s: %s", card.name, card.version, args.out, card.about["validation"])
+
+
+if __name__ == "__main__":
+    main()
