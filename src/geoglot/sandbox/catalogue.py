@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pystac
 from pystac.layout import TemplateLayoutStrategy
@@ -46,11 +47,16 @@ def _item(folder: Path, spec: SceneSpec, placement: Placement) -> pystac.Item:
         },
     )
     bands = {"bands": [{"name": name, "description": f"synthetic {name}"} for name in sensor.bands]}
-    assets = (
+    assets: tuple[tuple[str, str, str, list[str], dict[str, Any]], ...] = (
         ("image", f"scenes/{spec.name}.tif", COG, ["data"], bands),
         ("mask", f"truth/{spec.name}.mask.tif", COG, ["labels"], {}),
         ("truth", f"truth/{spec.name}.json", pystac.MediaType.JSON, ["metadata"], {}),
     )
     for key, path, media, roles, extra in assets:
-        item.add_asset(key, pystac.Asset(str(root / path), media_type=media, roles=roles, extra_fields={**extra, "geoglot:synthetic": True}))
+        item.add_asset(
+            key,
+            pystac.Asset(
+                str(root / path), media_type=media, roles=roles, extra_fields={**extra, "geoglot:synthetic": True}
+            ),
+        )
     return item

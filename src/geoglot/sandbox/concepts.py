@@ -1,4 +1,4 @@
-"""The classes that the sandbox knows, numbered for masks. Ids are English singular nouns and agree with the glossary."""
+"""The classes that the sandbox knows, numbered for masks. Ids are English singular nouns, as in the glossary."""
 
 from __future__ import annotations
 

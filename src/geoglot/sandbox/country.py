@@ -1,8 +1,8 @@
-"""Draw the sandbox country into a folder: scenes as cloud-optimised GeoTIFFs, a STAC catalogue, and perfect ground truth.
+"""Draw the sandbox country into a folder: scenes as cloud-optimised GeoTIFFs, a STAC catalogue, perfect ground truth.
 
-    scenes/<name>.tif          catalog.json, items/<name>.json
-    truth/<name>.mask.tif      classes as numbered in truth/classes.json
-    truth/<name>.json          instances, referring expressions and captions in ten languages
+scenes/<name>.tif          catalog.json, items/<name>.json
+truth/<name>.mask.tif      classes as numbered in truth/classes.json
+truth/<name>.json          instances, referring expressions and captions in ten languages
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def draw_country(
                 on_progress(done, len(specs), spec.name)
         catalog = write_catalogue(folder, list(zip(specs, placements, strict=True)), seed)
     except OSError as error:
-        raise StorageError(f"the sandbox cannot be written to {folder}: {error}", hint="Check free space and rights.") from error
+        raise StorageError(
+            f"the sandbox cannot be written to {folder}: {error}", hint="Check free space and rights."
+        ) from error
     return CountryReport(folder, catalog, tuple(folder / "scenes" / f"{s.name}.tif" for s in specs), objects, seed)
 
 

@@ -72,7 +72,12 @@ def circular_farmland(p: Plot) -> None:
     for i in range(-n, n + 1):
         for j in range(-n, n + 1):
             if p.rng.random() < 0.92:
-                pivot(p, (i + 0.5 * (count % 2 == 0)) * side, (j + 0.5 * (count % 2 == 0)) * side, side * p.rng.uniform(0.44, 0.485))
+                pivot(
+                    p,
+                    (i + 0.5 * (count % 2 == 0)) * side,
+                    (j + 0.5 * (count % 2 == 0)) * side,
+                    side * p.rng.uniform(0.44, 0.485),
+                )
 
 
 def pivot(p: Plot, x: float, y: float, radius: float) -> None:
@@ -82,7 +87,10 @@ def pivot(p: Plot, x: float, y: float, radius: float) -> None:
     start, share = p.rng.uniform(0, 6.3), p.rng.choice((1.0, 1.0, 0.5, 0.75))
     for a, b in ((start, start + 2 * math.pi * share), (start + 2 * math.pi * share, start + 2 * math.pi)):
         if b - a > 0.01:
-            arc = [(x + radius * math.cos(a + (b - a) * i / 60), y + radius * math.sin(a + (b - a) * i / 60)) for i in range(61)]
+            arc = [
+                (x + radius * math.cos(a + (b - a) * i / 60), y + radius * math.sin(a + (b - a) * i / 60))
+                for i in range(61)
+            ]
             material = p.rng.choice(("crop", "crop", "crop", "ripe_crop", "soil"))
             p.poly(material, [(x, y), *arc], "circular_farmland", rows=(start, p.rng.choice((3, 6, 11)), 0.05))
     for k in range(1, int(radius / 45)):
@@ -105,7 +113,9 @@ def greenhouse(p: Plot) -> None:
             x = -p.width / 2 + (i + 0.5) * (w + gap)
             if p.rng.random() < 0.92:
                 part, colour = p.object("greenhouse"), p.pick("glass_roof")
-                p.rect("glass_roof", x, y, w, h, "greenhouse", part_of=part, height=3.5, colour=colour, rows=(0, 4.0, 0.07))
+                p.rect(
+                    "glass_roof", x, y, w, h, "greenhouse", part_of=part, height=3.5, colour=colour, rows=(0, 4.0, 0.07)
+                )
                 dim = (int(colour[0] * 0.86), int(colour[1] * 0.87), int(colour[2] * 0.89))
                 p.rect("glass_roof", x + w / 4, y, w / 2, h, part_of=part, level=1, colour=dim, rows=(0, 4.0, 0.07))
 

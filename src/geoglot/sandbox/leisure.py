@@ -6,7 +6,8 @@ import math
 
 from geoglot.sandbox.objects import baseball_field as draw_baseball
 from geoglot.sandbox.objects import basketball_court as draw_basketball
-from geoglot.sandbox.objects import block, house, pitch, scatter, tennis_court as draw_tennis, tree, tree_row, trees
+from geoglot.sandbox.objects import block, house, pitch, scatter, tree, tree_row, trees
+from geoglot.sandbox.objects import tennis_court as draw_tennis
 from geoglot.sandbox.town import parking_lot
 from geoglot.sandbox.world import Plot, wave_line
 
@@ -119,7 +120,9 @@ def sports_ground(p: Plot) -> None:
     p.rect("court_green", -110, -70, 112, 76)
     for i in range(3):
         for j in range(4):
-            draw_tennis(p, -147 + 37 * i, -98 + 18.5 * j, 0.0, p.rng.choice(("court_blue", "court_blue", "clay")), "court_green")
+            draw_tennis(
+                p, -147 + 37 * i, -98 + 18.5 * j, 0.0, p.rng.choice(("court_blue", "court_blue", "clay")), "court_green"
+            )
     for i in range(3):
         draw_basketball(p, 0, -94 + 23 * i, 0.0, "court_red", "court_blue")
     lot = p.sub(100, -75, 110, 80)

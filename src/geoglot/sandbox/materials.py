@@ -21,7 +21,7 @@ DRY: Colour = (164, 146, 102)
 class Material(NamedTuple):
     """One table of `palette.toml`; the units are described there."""
 
-    index: int
+    number: int
     colours: tuple[Colour, ...]
     jitter: float
     noise: tuple[float, float, float, float]
@@ -35,15 +35,15 @@ class Material(NamedTuple):
 def materials() -> dict[str, Material]:
     """All materials by name, numbered from 0 in the file's order."""
     tables = tomllib.loads(files("geoglot.sandbox").joinpath("palette.toml").read_text("utf-8"))
-    return {name: _material(index, table) for index, (name, table) in enumerate(tables.items())}
+    return {name: _material(number, table) for number, (name, table) in enumerate(tables.items())}
 
 
-def _material(index: int, table: dict[str, object]) -> Material:
+def _material(number: int, table: dict[str, object]) -> Material:
     defaults = {"crowns": 0.0, "plant": False}
     values = {**defaults, **table}
     values["colours"] = tuple(tuple(c) for c in values["colours"])  # type: ignore[attr-defined]
     values["noise"] = tuple(values["noise"])  # type: ignore[arg-type]
-    return Material(index=index, **values)  # type: ignore[arg-type]
+    return Material(number=number, **values)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,8 @@ def bare_land(p: Plot) -> None:
 
 
 def shore(p: Plot, line: list[Point], far_side: float, sand_m: float, concept: str = "sea") -> None:
-    """Water on the upper side of a line: dry sand, wet sand, foam, shallows and depth; `far_side` is how far it reaches."""
+    """Water above a line, up to `far_side`: dry sand, wet sand, foam, shallows and depth."""
+
     def zone(material: str, offset: float, named: str = "", wobble: float = 0.0) -> None:
         edge = [(x, y + offset + wobble * p.rng.uniform(-1, 1)) for x, y in line]
         p.poly(material, [*edge, (line[-1][0], far_side), (line[0][0], far_side)], named)
@@ -150,7 +151,13 @@ def island(p: Plot) -> None:
     radius = p.rng.uniform(0.2, 0.32) * min(p.width, p.height)
     x, y = p.rng.uniform(-0.08, 0.08) * p.width, p.rng.uniform(-0.08, 0.08) * p.height
     state = p.rng.getstate()
-    for scale, material, concept in ((1.35, "shallow", "sea"), (1.1, "foam", "sea"), (1.07, "sand", "beach"), (0.9, "forest", "island"), (0.5, "forest", "")):
+    for scale, material, concept in (
+        (1.35, "shallow", "sea"),
+        (1.1, "foam", "sea"),
+        (1.07, "sand", "beach"),
+        (0.9, "forest", "island"),
+        (0.5, "forest", ""),
+    ):
         p.rng.setstate(state)  # the same outline at every scale
         p.blob(material, x, y, radius * scale, concept)
     q = p.sub(x, y, radius, radius)
@@ -193,7 +200,11 @@ def river(p: Plot) -> None:
 def stream(p: Plot, line: list[Point], width: float) -> None:
     """Banks, bars and water along a centre line."""
     p.clear(band(line, -width / 2, width / 2))
-    for extra, material, concept in ((14.0, "grass", "meadow"), (5.0, "soil", "bare_land"), (0.0, "river_water", "river")):
+    for extra, material, concept in (
+        (14.0, "grass", "meadow"),
+        (5.0, "soil", "bare_land"),
+        (0.0, "river_water", "river"),
+    ):
         p.path(material, line, width + extra, concept)
     for x, y in line[:: max(1, len(line) // 4)]:
         if p.rng.random() < 0.4:

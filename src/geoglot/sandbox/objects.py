@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from geoglot.sandbox.materials import shade
 from geoglot.sandbox.world import Plot, Point
 
+WINDSCREEN = (52, 60, 68)
+
 
 def tree(p: Plot, x: float, y: float, radius: float, material: str = "crown") -> None:
     """A crown with a shadow and a lit side."""
@@ -15,17 +17,21 @@ def tree(p: Plot, x: float, y: float, radius: float, material: str = "crown") ->
         return
     colour = p.pick(material)
     p.disc(material, x, y, radius, "tree", height=radius * 1.7, colour=shade(colour, 0.82))
-    for _ in range(3 if radius > 3 * p.gsd_m else 1):
-        turn, off = p.rng.uniform(0, 6.3), radius * p.rng.uniform(0.2, 0.45)
-        spot = shade(colour, p.rng.uniform(0.9, 1.2))
-        p.disc(material, x + off * math.cos(turn), y + off * math.sin(turn), radius * 0.6, "tree", level=1, colour=spot)
+    for spot in range(3):  # the rng moves on alike at every resolution
+        turn, off, tone = p.rng.uniform(0, 6.3), radius * p.rng.uniform(0.2, 0.45), p.rng.uniform(0.9, 1.2)
+        if spot == 0 or radius > 3 * p.gsd_m:
+            at = (x + off * math.cos(turn), y + off * math.sin(turn))
+            p.disc(material, *at, radius * 0.6, "tree", level=1, colour=shade(colour, tone))
 
 
 def scatter(p: Plot, count: float, margin: float = 0.0) -> Iterator[Point]:
     """Random points on the plot; the fraction of `count` is a chance."""
     whole = int(count) + (p.rng.random() < count - int(count))
     for _ in range(whole):
-        yield (p.rng.uniform(margin - p.width / 2, p.width / 2 - margin), p.rng.uniform(margin - p.height / 2, p.height / 2 - margin))
+        yield (
+            p.rng.uniform(margin - p.width / 2, p.width / 2 - margin),
+            p.rng.uniform(margin - p.height / 2, p.height / 2 - margin),
+        )
 
 
 def trees(p: Plot, per_ha: float, low: float = 2.0, high: float = 4.5, material: str = "crown") -> None:
@@ -55,18 +61,33 @@ def house(p: Plot, x: float, y: float, length: float, width: float, angle: float
     if p.rng.random() < 0.55:
         side, wing = p.rng.choice((-1, 1)), width * p.rng.uniform(0.55, 0.75)
         reach = width * p.rng.uniform(0.35, 0.7)
-        turned = spot.sub(side * (length - wing) / 2, p.rng.choice((-1, 1)) * (width + reach) / 4, reach, wing, math.pi / 2)
+        turned = spot.sub(
+            side * (length - wing) / 2, p.rng.choice((-1, 1)) * (width + reach) / 4, reach, wing, math.pi / 2
+        )
         _gable(turned, material, 0, 0, width / 2 + reach, wing, colour, concept, part)
 
 
 def _gable(
-    p: Plot, material: str, x: float, y: float, length: float, width: float, colour: tuple[int, int, int], concept: str, part: int
+    p: Plot,
+    material: str,
+    x: float,
+    y: float,
+    length: float,
+    width: float,
+    colour: tuple[int, int, int],
+    concept: str,
+    part: int,
 ) -> None:
     slope = 0.5 + 0.5 * math.sin(p.angle)
     lit, dim = shade(colour, 1.12 - 0.2 * slope), shade(colour, 0.84 + 0.2 * slope)
     p.rect(material, x, y, length, width, concept, part_of=part, height=p.rng.uniform(3.0, 5.5), colour=lit)
     hip = width * 0.3 if p.rng.random() < 0.4 else 0.0
-    ends = [(x - length / 2, y - width / 2), (x + length / 2, y - width / 2), (x + length / 2 - hip, y), (x - length / 2 + hip, y)]
+    ends = [
+        (x - length / 2, y - width / 2),
+        (x + length / 2, y - width / 2),
+        (x + length / 2 - hip, y),
+        (x - length / 2 + hip, y),
+    ]
     p.poly(material, ends, part_of=part, level=1, colour=dim)
 
 
@@ -98,8 +119,8 @@ def car(p: Plot, x: float, y: float, angle: float, level: int = 1) -> None:
     if p.gsd_m > 0.55:
         return
     c, s = math.cos(angle), math.sin(angle)
-    p.rect("glass", x + 0.9 * c, y + 0.9 * s, 0.8, 1.6, angle=angle, part_of=part, level=level)
-    p.rect("glass", x - 1.5 * c, y - 1.5 * s, 0.6, 1.5, angle=angle, part_of=part, level=level)
+    p.rect("glass", x + 0.9 * c, y + 0.9 * s, 0.8, 1.6, angle=angle, part_of=part, level=level, colour=WINDSCREEN)
+    p.rect("glass", x - 1.5 * c, y - 1.5 * s, 0.6, 1.5, angle=angle, part_of=part, level=level, colour=WINDSCREEN)
 
 
 def truck(p: Plot, x: float, y: float, angle: float, level: int = 1) -> None:
@@ -108,7 +129,18 @@ def truck(p: Plot, x: float, y: float, angle: float, level: int = 1) -> None:
         return
     part = p.object("car")
     p.rect("trailer_roof", x, y, 12.0, 2.6, "car", angle=angle, part_of=part, height=3.6, level=level)
-    p.rect("car", x + 7.4 * math.cos(angle), y + 7.4 * math.sin(angle), 2.2, 2.4, "car", angle=angle, part_of=part, height=2.6, level=level)
+    p.rect(
+        "car",
+        x + 7.4 * math.cos(angle),
+        y + 7.4 * math.sin(angle),
+        2.2,
+        2.4,
+        "car",
+        angle=angle,
+        part_of=part,
+        height=2.6,
+        level=level,
+    )
 
 
 def ship(p: Plot, x: float, y: float, length: float, angle: float, cargo: bool = False) -> None:
@@ -116,22 +148,36 @@ def ship(p: Plot, x: float, y: float, length: float, angle: float, cargo: bool =
     part, beam = p.object("ship"), length * (0.16 if cargo else p.rng.uniform(0.26, 0.34))
     q = p.sub(x, y, length, beam, angle)
     a, b = length / 2, beam / 2
-    hull = [(-a, -b * 0.8), (a * 0.35, -b), (a * 0.75, -b * 0.55), (a, 0), (a * 0.75, b * 0.55), (a * 0.35, b), (-a, b * 0.8)]
+    hull = [
+        (-a, -b * 0.8),
+        (a * 0.35, -b),
+        (a * 0.75, -b * 0.55),
+        (a, 0),
+        (a * 0.75, b * 0.55),
+        (a * 0.35, b),
+        (-a, b * 0.8),
+    ]
     colour = p.pick("hull")
     q.poly("hull", hull, "ship", part_of=part, height=max(1.0, length * 0.06), colour=colour)
-    if length < 25 * p.gsd_m:
-        return
-    inner = [(u * 0.86 - 0.03 * length, v * 0.7) for u, v in hull]
-    q.poly("wood" if not cargo else "rock", inner, part_of=part, level=1)
-    if cargo:
-        q.rect("flat_roof", -a * 0.78, 0, length * 0.08, beam * 0.8, part_of=part, height=12, level=2)
-        for i in range(6):
-            u = -a * 0.55 + i * length * 0.2 * 0.95
-            for v in (-0.25, 0.0, 0.25):
-                q.rect("cargo", u * 0.9, v * beam, length * 0.11, beam * 0.22, part_of=part, level=2)
-    else:
-        q.rect("fuselage", -a * 0.15, 0, length * 0.32, beam * 0.5, part_of=part, height=1.0, level=2)
-        q.rect("glass", a * 0.12, 0, length * 0.05, beam * 0.45, part_of=part, level=2)
+    if length >= 25 * p.gsd_m:
+        with p.aside():
+            inner = [(u * 0.86 - 0.03 * length, v * 0.7) for u, v in hull]
+            q.poly("rock" if cargo else "wood", inner, part_of=part, level=1)
+            (_cargo_deck if cargo else _cabin)(q, part)
+
+
+def _cabin(p: Plot, part: int) -> None:
+    p.rect("fuselage", -p.width * 0.07, 0, p.width * 0.32, p.height * 0.5, part_of=part, height=1.0, level=2)
+    p.rect("glass", p.width * 0.06, 0, p.width * 0.05, p.height * 0.45, part_of=part, level=2)
+
+
+def _cargo_deck(p: Plot, part: int) -> None:
+    """A bridge aft, and containers in three rows."""
+    p.rect("flat_roof", -p.width * 0.39, 0, p.width * 0.08, p.height * 0.8, part_of=part, height=12, level=2)
+    for i in range(6):
+        for row in (-0.25, 0.0, 0.25):
+            x = (-0.25 + 0.17 * i) * p.width * 0.95
+            p.rect("cargo", x, row * p.height, p.width * 0.11, p.height * 0.22, part_of=part, level=2)
 
 
 def airplane(p: Plot, x: float, y: float, length: float, angle: float) -> None:
@@ -139,15 +185,42 @@ def airplane(p: Plot, x: float, y: float, length: float, angle: float) -> None:
     part = p.object("airplane")
     q = p.sub(x, y, length, length, angle)
     s, colour = length, p.pick("fuselage")
-    body = [(-0.5, -0.012), (-0.3, -0.045), (0.38, -0.048), (0.47, -0.03), (0.5, 0), (0.47, 0.03), (0.38, 0.048), (-0.3, 0.045), (-0.5, 0.012)]
+    body = [
+        (-0.5, -0.012),
+        (-0.3, -0.045),
+        (0.38, -0.048),
+        (0.47, -0.03),
+        (0.5, 0),
+        (0.47, 0.03),
+        (0.38, 0.048),
+        (-0.3, 0.045),
+        (-0.5, 0.012),
+    ]
     high = max(1.5, length * 0.09)
     for side in (-1, 1):
         wing = [(0.1, 0.04), (-0.13, 0.47), (-0.18, 0.47), (-0.08, 0.04)]
         tail = [(-0.38, 0.02), (-0.47, 0.19), (-0.5, 0.19), (-0.48, 0.02)]
         for points, tone in ((wing, 0.9), (tail, 0.92)):
-            q.poly("fuselage", [(u * s, side * v * s) for u, v in points], "airplane", part_of=part, height=high, colour=shade(colour, tone))
+            q.poly(
+                "fuselage",
+                [(u * s, side * v * s) for u, v in points],
+                "airplane",
+                part_of=part,
+                height=high,
+                colour=shade(colour, tone),
+            )
         for along, out in ((0.06, 0.16),) + (((-0.03, 0.29),) if length > 55 else ()):
-            q.rect("fuselage", along * s, side * out * s, 0.09 * s, 0.034 * s, "airplane", part_of=part, height=high * 0.6, colour=shade(colour, 0.72))
+            q.rect(
+                "fuselage",
+                along * s,
+                side * out * s,
+                0.09 * s,
+                0.034 * s,
+                "airplane",
+                part_of=part,
+                height=high * 0.6,
+                colour=shade(colour, 0.72),
+            )
     q.poly("fuselage", [(u * s, v * s) for u, v in body], "airplane", part_of=part, height=high, colour=colour)
     accent = p.pick("car")
     q.rect("fuselage", -0.45 * s, 0, 0.1 * s, 0.014 * s, part_of=part, level=2, colour=accent)
@@ -160,7 +233,15 @@ def tank(p: Plot, x: float, y: float, radius: float) -> None:
     p.disc("tank", x, y, radius * 0.94, part_of=part, level=1, colour=colour)
     turn = p.rng.uniform(0, 6.3)
     off = radius * 0.25
-    p.disc("tank", x + off * math.cos(turn), y + off * math.sin(turn), radius * 0.6, part_of=part, level=1, colour=shade(colour, 1.05))
+    p.disc(
+        "tank",
+        x + off * math.cos(turn),
+        y + off * math.sin(turn),
+        radius * 0.6,
+        part_of=part,
+        level=1,
+        colour=shade(colour, 1.05),
+    )
     if not p.far:
         p.rect("flat_roof", x, y, radius * 1.7, 0.6, angle=turn, part_of=part, level=1, colour=shade(colour, 0.7))
         p.disc("tank", x, y, max(0.5, radius * 0.08), part_of=part, level=1, colour=shade(colour, 0.65))
@@ -232,7 +313,10 @@ def basketball_court(p: Plot, x: float, y: float, angle: float, surface: str, ke
     for side in (-1, 1):
         q.rect(key, side * 11.1, 0, 5.8, 4.9, part_of=part)
         outline(q, side * 11.1, 0, 5.8, 4.9, 0.2, part=part)
-        arc = [(side * (12.4 - 6.75 * math.cos(t)), 6.75 * math.sin(t)) for t in (i * math.pi / 24 - math.pi / 2 for i in range(25))]
+        arc = [
+            (side * (12.4 - 6.75 * math.cos(t)), 6.75 * math.sin(t))
+            for t in (i * math.pi / 24 - math.pi / 2 for i in range(25))
+        ]
         q.path("paint", arc, 0.2, part_of=part)
 
 
@@ -268,7 +352,10 @@ def _stadium_line(p: Plot, half: float, radius: float, part: int) -> None:
 
 
 def _stadium_points(half: float, radius: float) -> list[Point]:
-    right = [(half + radius * math.cos(t), radius * math.sin(t)) for t in (-math.pi / 2 + i * math.pi / 16 for i in range(17))]
+    right = [
+        (half + radius * math.cos(t), radius * math.sin(t))
+        for t in (-math.pi / 2 + i * math.pi / 16 for i in range(17))
+    ]
     return right + [(-x, -y) for x, y in right]
 
 
@@ -297,4 +384,9 @@ def baseball_field(p: Plot, x: float, y: float, size: float, angle: float) -> No
         q.rect("paint", home[0] + u, home[1] + v, w, h, part_of=part)
     for u, v in ((base, 0), (base, base), (0, base)):
         q.rect("paint", home[0] + u, home[1] + v, 0.9, 0.9, part_of=part)
-    q.path("clay", [(home[0] + base * 1.2, home[1] - 7), (home[0] - 7, home[1] - 7), (home[0] - 7, home[1] + base * 1.2)], 5, part_of=part)
+    q.path(
+        "clay",
+        [(home[0] + base * 1.2, home[1] - 7), (home[0] - 7, home[1] - 7), (home[0] - 7, home[1] + base * 1.2)],
+        5,
+        part_of=part,
+    )

@@ -1,7 +1,7 @@
 """From shapes to pixels: rasterise any window of a world at any ground sample distance.
 
-Every shape is drawn once, into a buffer of shape numbers at twice the resolution; colour, texture, class and object of a
-pixel are then table look-ups. Shadows are drawn level by level, so that a roof hides the shadows below it.
+Every shape is drawn once, into a buffer of shape numbers at twice the resolution; colour, texture, class and object of
+a pixel are then table look-ups. Shadows are drawn level by level, so that a roof hides the shadows below it.
 """
 
 from __future__ import annotations
@@ -125,10 +125,7 @@ def _place(shapes: list[Shape], view: View) -> list[_Placed]:
     wide = (high - low).max(axis=1) - 2 * (reach - radius) > 0.3 * SUPER
     keep = (high > 0).all(axis=1) & (low < bounds).all(axis=1) & wide
     rows = [tuple(p) for p in px.tolist()]
-    return [
-        _Placed(shapes[i], rows[starts[i] : starts[i] + counts[i]], float(radius[i]))  # type: ignore[arg-type]
-        for i in np.flatnonzero(keep)
-    ]
+    return [_Placed(shapes[i], rows[starts[i] : starts[i] + counts[i]], float(radius[i])) for i in np.flatnonzero(keep)]
 
 
 def _rasterise(
@@ -203,7 +200,7 @@ def _resolve(
     colour = np.array([(90, 90, 90), *(s.colour for s in shapes)], np.uint8)
     concept = np.array([0, *(NUMBER[s.concept] if s.concept else 0 for s in shapes)], np.uint8)
     owner = np.array([0, *(s.part_of for s in shapes)], np.int32)
-    made_of = np.array([0, *(s.material.index for s in shapes)], np.int16)
+    made_of = np.array([0, *(s.material.number for s in shapes)], np.int16)
     table = list(materials().values())
     nir, swir = np.array([m.nir for m in table], np.float32), np.array([m.swir for m in table], np.float32)
     fine = Image.fromarray(colour[index]).resize(view.size, Image.Resampling.BOX)

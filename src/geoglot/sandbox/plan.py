@@ -1,7 +1,7 @@
 """The plan of the country: coast, river, ways, and what each district of 512 m is used for; drawn for any window.
 
-World coordinates are metres east and north of the country's south-west corner. Every district has a random source of its
-own, so that a window draws the same place whatever else is in view.
+World coordinates are metres east and north of the country's south-west corner. Every district has a random source of
+its own, so that a window draws the same place whatever else is in view.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from random import Random
 
 from geoglot.sandbox import farms, leisure, nature, town, waterfront, ways
 from geoglot.sandbox.materials import Style
-from geoglot.sandbox.objects import car
+from geoglot.sandbox.objects import block, car
 from geoglot.sandbox.world import Plot, Point, World, band
 
 DISTRICT_M = 512.0
@@ -130,7 +130,11 @@ class Country:
         if distance < 4.6:
             return rng.choice((town.sparse_residential, town.medium_residential, farms.farmland))
         if column >= 20 and row >= 6:
-            return rng.choice((nature.desert, nature.desert, nature.bare_land, nature.chaparral) if column > 21 else (nature.chaparral, nature.bare_land))
+            return rng.choice(
+                (nature.desert, nature.desert, nature.bare_land, nature.chaparral)
+                if column > 21
+                else (nature.chaparral, nature.bare_land)
+            )
         wood = math.sin(column * 0.9 + self.seed) + math.sin(row * 1.1 + column * 0.35)
         if wood > 0.75:
             return nature.forest
@@ -151,7 +155,9 @@ class Country:
         self._harbors(world, wide, gsd_m, style)
         return world
 
-    def _plot(self, world: World, name: str, style: Style, gsd_m: float, origin: Point, w: float, h: float, angle: float = 0.0) -> Plot:
+    def _plot(
+        self, world: World, name: str, style: Style, gsd_m: float, origin: Point, w: float, h: float, angle: float = 0.0
+    ) -> Plot:
         return Plot(world, Random(f"{self.seed} {name}"), style, w, h, angle, origin, gsd_m, self.free)
 
     def _districts(self, world: World, box: Box, gsd_m: float, style: Style) -> None:
@@ -162,7 +168,9 @@ class Country:
             x0, y0, x1, y1 = i * DISTRICT_M, j * DISTRICT_M, (i + w) * DISTRICT_M, (j + h) * DISTRICT_M
             if x1 < box[0] or x0 > box[2] or y1 < box[1] or y0 > box[3] or x1 < self.coast((y0 + y1) / 2) - 400:
                 continue
-            layout(self._plot(world, f"district {i} {j}", style, gsd_m, ((x0 + x1) / 2, (y0 + y1) / 2), x1 - x0, y1 - y0))
+            layout(
+                self._plot(world, f"district {i} {j}", style, gsd_m, ((x0 + x1) / 2, (y0 + y1) / 2), x1 - x0, y1 - y0)
+            )
 
     def _roads(self, world: World, box: Box, gsd_m: float, style: Style) -> None:
         """Country roads on every second line of the grid, the railway, the freeway: a piece per district."""
@@ -203,7 +211,11 @@ class Country:
         p = self._plot(world, "river", style, gsd_m, (0, 0), WIDTH_M, HEIGHT_M)
         p.free = self._anywhere
         line = self.river_line
-        for extra, material, concept in ((26.0, "grass", "meadow"), (8.0, "soil", "bare_land"), (0.0, "river_water", "river")):
+        for extra, material, concept in (
+            (26.0, "grass", "meadow"),
+            (8.0, "soil", "bare_land"),
+            (0.0, "river_water", "river"),
+        ):
             p.poly(material, band(line, -(RIVER_M + extra) / 2, (RIVER_M + extra) / 2), concept)
         # Turned so that "up" on the plot is west: (u, v) lies at world (-v, u).
         q = self._plot(world, "sea", style, gsd_m, (0, 0), WIDTH_M, HEIGHT_M, math.pi / 2)
@@ -217,7 +229,13 @@ class Country:
     def _island(self, p: Plot, radius: float) -> None:
         p.free = self._anywhere
         state = p.rng.getstate()
-        for scale, material, concept in ((1.5, "sea", "sea"), (1.25, "shallow", "sea"), (1.06, "foam", "sea"), (1.04, "sand", "beach"), (0.9, "forest", "island")):
+        for scale, material, concept in (
+            (1.5, "sea", "sea"),
+            (1.25, "shallow", "sea"),
+            (1.06, "foam", "sea"),
+            (1.04, "sand", "beach"),
+            (0.9, "forest", "island"),
+        ):
             p.rng.setstate(state)  # one outline at every scale
             p.blob(material, 0, 0, radius * scale, concept)
 
@@ -251,14 +269,22 @@ class Country:
 
     def _harbors(self, world: World, box: Box, gsd_m: float, style: Style) -> None:
         """A marina and docks, with moles of rock against the swell."""
-        for name, y, layout in (("marina", 10.5 * DISTRICT_M, waterfront.marina), ("docks", 7.4 * DISTRICT_M, waterfront.dock)):
+        for name, y, layout in (
+            ("marina", 10.5 * DISTRICT_M, waterfront.marina),
+            ("docks", 7.4 * DISTRICT_M, waterfront.dock),
+        ):
             x = min(self.coast(y + d) for d in (-220, -110, 0, 110, 220)) - 120
             if not _within((x, y), box, 420):
                 continue
             p = self._plot(world, name, style, gsd_m, (x, y), 440, 360, -math.pi / 2)
             p.free = self._anywhere
             p.ground("harbor_water", "harbor")
-            p.rect("concrete", 0, 150, 440, 60, "harbor")
+            shore = [(-d, self.coast(y + d) + 6 - x) for d in range(-220, 221, 20)]
+            p.poly("concrete", [(220, 118), *shore, (-220, 118)], "harbor")
+            for u in range(-180, 181, 60):
+                room = self.coast(y - u) - x - 118
+                if room > 26 and p.rng.random() < 0.8:
+                    block(p, u, 118 + room / 2, 38, room * 0.5, concept="warehouse", material="metal_roof", height=7)
             for a, b in (((-222, 182), (-222, -180)), ((-222, -180), (70, -180)), ((222, 182), (222, -150))):
                 p.path("rock", [a, b], 11, "pier", height=2.5)
             layout(p.sub(0, 15, 400, 330), 45)

@@ -24,7 +24,7 @@ _INTERPRETATION = {"red": ColorInterp.red, "green": ColorInterp.green, "blue": C
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a scene lies: the view to paint, the file's transform, and its bounds in degrees (west, south, east, north)."""
+    """Where a scene lies: the view to paint, the file's transform, bounds in degrees (west, south, east, north)."""
 
     view: View
     transform: Affine
@@ -34,8 +34,8 @@ class Placement:
 def place(spec: SceneSpec) -> Placement:
     """Lay a north-up pixel grid of the scene's coordinate system over the country.
 
-    A window is at most a few kilometres wide, so that the map from world metres to pixels is affine to within a small part
-    of a pixel; it is fitted at the centre from the exact transformation.
+    A window is at most a few kilometres wide, so that the map from world metres to pixels is affine to a small part of
+    a pixel; it is fitted at the centre from the exact transformation.
     """
     width, height = spec.size_px
     gsd = spec.sensor.gsd_m
@@ -58,12 +58,15 @@ def place(spec: SceneSpec) -> Placement:
 
 def _bounds(transform: Affine, spec: SceneSpec) -> tuple[float, float, float, float]:
     to_degrees = Transformer.from_crs(spec.crs, "EPSG:4326", always_xy=True)
-    corners = [transform * corner for corner in ((0, 0), (spec.size_px[0], 0), (0, spec.size_px[1]), spec.size_px)]
-    lons, lats = zip(*(to_degrees.transform(*corner) for corner in corners), strict=True)
-    return (min(lons), min(lats), max(lons), max(lats))
+    width, height = spec.size_px
+    xs, ys = rasterio.transform.xy(transform, [0, 0, height, height], [0, width, 0, width], offset="ul")
+    lons, lats = to_degrees.transform(np.asarray(xs), np.asarray(ys))
+    return (float(lons.min()), float(lats.min()), float(lons.max()), float(lats.max()))
 
 
-def write_cog(path: Path, bands: NDArray[np.generic], names: tuple[str, ...], spec: SceneSpec, transform: Affine, **tags: str) -> None:
+def write_cog(
+    path: Path, bands: NDArray[np.generic], names: tuple[str, ...], spec: SceneSpec, transform: Affine, **tags: str
+) -> None:
     """Write [C, H, W] as a cloud-optimised GeoTIFF that says it is synthetic."""
     count, height, width = bands.shape
     smooth = bands.dtype == np.uint16 or count > 1

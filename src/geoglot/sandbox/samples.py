@@ -80,7 +80,9 @@ _KINDS: dict[str, Kind] = {
 KINDS: tuple[str, ...] = tuple(_KINDS)
 """All scene kinds that `draw_sample` knows."""
 
-_TURNED = frozenset(("dense_residential", "medium_residential", "mobile_home_park", "farmland", "parking_lot", "intersection"))
+_TURNED = frozenset(
+    ("dense_residential", "medium_residential", "mobile_home_park", "farmland", "parking_lot", "intersection")
+)
 """Kinds whose rows run along the picture's edges about every other time, as towns that were laid out to the compass do."""
 _NAMELESS = frozenset(("other", "tree", "road", "house", "building", "pier", "overpass"))
 """Classes that are everywhere; named only when they fill much of the picture."""
@@ -118,7 +120,9 @@ def draw_sample(kind: str, seed: int, size_px: int = 160, gsd_m: float | None = 
     if kind not in _KINDS:
         raise UnknownNameError("scene kind", kind, KINDS)
     if size_px < 8 or (gsd_m is not None and not gsd_m > 0):
-        raise UsageError(f"a sample of {size_px} px at {gsd_m} m per pixel cannot be drawn", hint="At least 8 px, above 0 m.")
+        raise UsageError(
+            f"a sample of {size_px} px at {gsd_m} m per pixel cannot be drawn", hint="At least 8 px, above 0 m."
+        )
     rng = Random(f"geoglot sample {kind} {seed}")
     spec = _KINDS[kind]
     gsd = gsd_m or math.exp(rng.uniform(math.log(spec.low_m), math.log(spec.high_m))) / size_px
@@ -139,7 +143,17 @@ def _paint_kind(kind: str, layout: Layout, rng: Random, size_px: int, gsd: float
     shift = 0.08 * side
     reach = side / 2 * 1.1 + 25.0  # what stands farther out is not seen, nor is its shadow
     world = World()
-    plot = Plot(world, rng, random_style(rng), cover, cover, turned, (rng.uniform(-shift, shift) / 2, rng.uniform(-shift, shift) / 2), gsd, lambda x, y: abs(x) < reach and abs(y) < reach)
+    plot = Plot(
+        world,
+        rng,
+        random_style(rng),
+        cover,
+        cover,
+        turned,
+        (rng.uniform(-shift, shift) / 2, rng.uniform(-shift, shift) / 2),
+        gsd,
+        lambda x, y: abs(x) < reach and abs(y) < reach,
+    )
     layout(plot)
     view = View.north_up(-side / 2, side / 2, gsd, (size_px, size_px))
     sun = Sun(rng.uniform(90, 270), rng.uniform(28, 68))

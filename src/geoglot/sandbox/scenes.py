@@ -34,9 +34,23 @@ class Sensor:
 
 
 AERIAL = Sensor("sandbox-aerial", 0.3, ("red", "green", "blue"), "uint8", Look(gain=(1.02, 1.0, 0.97), noise=2.0))
-DRONE = Sensor("sandbox-drone", 0.1, ("red", "green", "blue"), "uint8", Look(gain=(1.06, 1.02, 0.98), haze=0.0, blur_px=0.7, noise=2.5))
-SATELLITE = Sensor("sandbox-satellite", 1.5, ("red", "green", "blue", "nir"), "uint16", Look(haze=0.06, blur_px=0.5, noise=25))
-WIDE = Sensor("sandbox-multispectral", 10.0, ("blue", "green", "red", "nir", "swir"), "uint16", Look(haze=0.05, blur_px=0.4, noise=30))
+DRONE = Sensor(
+    "sandbox-drone",
+    0.1,
+    ("red", "green", "blue"),
+    "uint8",
+    Look(gain=(1.06, 1.02, 0.98), haze=0.0, blur_px=0.7, noise=2.5),
+)
+SATELLITE = Sensor(
+    "sandbox-satellite", 1.5, ("red", "green", "blue", "nir"), "uint16", Look(haze=0.06, blur_px=0.5, noise=25)
+)
+WIDE = Sensor(
+    "sandbox-multispectral",
+    10.0,
+    ("blue", "green", "red", "nir", "swir"),
+    "uint16",
+    Look(haze=0.05, blur_px=0.4, noise=30),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +84,14 @@ class SceneSpec:
 
 
 def _scene(
-    name: str, sensor: Sensor, column: float, row: float, size: tuple[int, int], date: str, drought: float, crs: str = UTM
+    name: str,
+    sensor: Sensor,
+    column: float,
+    row: float,
+    size: tuple[int, int],
+    date: str,
+    drought: float,
+    crs: str = UTM,
 ) -> SceneSpec:
     """Centre in districts; the sun stands in the north and higher in the southern summer."""
     acquired = datetime.fromisoformat(date).replace(tzinfo=UTC)
@@ -80,11 +101,11 @@ def _scene(
 
 
 SCENES: tuple[SceneSpec, ...] = (
-    _scene("marina", AERIAL, 4.25, 10.5, (1024, 1024), "2021-01-14T21:10:00", 0.1),
+    _scene("marina", AERIAL, 4.3, 10.5, (1024, 1024), "2021-01-14T21:10:00", 0.1),
     _scene("docks", AERIAL, 4.75, 7.42, (1024, 1024), "2021-01-14T21:20:00", 0.1),
     _scene("town-centre", AERIAL, 8.0, 9.0, (1024, 1024), "2021-01-14T21:30:00", 0.1),
-    _scene("sports-ground", AERIAL, 7.45, 10.52, (1280, 1024), "2021-01-14T21:40:00", 0.1),
-    _scene("airport", AERIAL, 16.5, 13.45, (1280, 1024), "2022-11-03T21:15:00", 0.25),
+    _scene("sports-ground", AERIAL, 7.53, 10.58, (1280, 1024), "2021-01-14T21:40:00", 0.1),
+    _scene("airport", AERIAL, 16.6, 13.2, (1536, 1024), "2022-11-03T21:15:00", 0.25),
     _scene("tank-farm", AERIAL, 7.5, 6.62, (1024, 1024), "2021-01-14T21:50:00", 0.1),
     _scene("freeway-bridge", AERIAL, 13.0, 9.0, (1024, 1024), "2022-11-03T21:25:00", 0.25),
     _scene("solar-farm", AERIAL, 18.0, 7.55, (1024, 768), "2022-11-03T21:35:00", 0.3, "EPSG:4326"),

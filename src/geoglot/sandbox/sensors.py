@@ -62,7 +62,7 @@ def photograph(painted: Painted, look: Look, seed: int) -> NDArray[np.uint8]:
     if look.blur_px:
         image = image.filter(ImageFilter.GaussianBlur(look.blur_px))
     noise = np.random.default_rng(seed).standard_normal(rgb.shape, np.float32) * look.noise
-    return np.clip(np.asarray(image, np.float32) + noise, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.asarray(image, np.float32) + noise, 0, 255), np.uint8)
 
 
 def reflectance(painted: Painted, look: Look, seed: int) -> NDArray[np.uint16]:

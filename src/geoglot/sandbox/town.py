@@ -7,6 +7,8 @@ import math
 from geoglot.sandbox.objects import block, car, house, pool, scatter, tree, tree_row, trees, truck
 from geoglot.sandbox.world import Plot, blob_outline, wave_line
 
+WHITE = (224, 224, 220)
+
 
 def street(p: Plot, x: float, y: float, length: float, width: float, angle: float = 0.0, cars: float = 0.25) -> None:
     """A street with pavements and parked cars; `cars` is the share of kerb in use."""
@@ -49,7 +51,11 @@ def homes(p: Plot, concept: str, lot: float, depth: float, trees_per_lot: float,
                 if cross is not None and abs(x - cross) < road / 2 + lot * 0.55:
                     continue
                 if abs(y + side * (road / 2 + depth)) < p.height / 2 and p.rng.random() < 0.94:
-                    _lot(p.sub(x, y + side * (road / 2 + 2 + depth / 2), lot, depth, 0.0 if side < 0 else math.pi), trees_per_lot, pools)
+                    _lot(
+                        p.sub(x, y + side * (road / 2 + 2 + depth / 2), lot, depth, 0.0 if side < 0 else math.pi),
+                        trees_per_lot,
+                        pools,
+                    )
     if cross is not None:
         street(p, cross, 0, p.height, road, math.pi / 2, 0.1)
 
@@ -79,12 +85,28 @@ def _lot(p: Plot, tree_count: float, pools: float) -> None:
 
 def dense_residential(p: Plot) -> None:
     """Small lots, roof beside roof."""
-    homes(p, "dense_residential", p.rng.uniform(10, 14), p.rng.uniform(16, 22), p.rng.uniform(0.3, 1.5), 0.04, p.rng.choice(("concrete", "grass", "soil")))
+    homes(
+        p,
+        "dense_residential",
+        p.rng.uniform(10, 14),
+        p.rng.uniform(16, 22),
+        p.rng.uniform(0.3, 1.5),
+        0.04,
+        p.rng.choice(("concrete", "grass", "soil")),
+    )
 
 
 def medium_residential(p: Plot) -> None:
     """Single houses with gardens along streets."""
-    homes(p, "medium_residential", p.rng.uniform(17, 24), p.rng.uniform(24, 34), p.rng.uniform(1.5, 4), 0.15, p.rng.choice(("lawn", "grass")))
+    homes(
+        p,
+        "medium_residential",
+        p.rng.uniform(17, 24),
+        p.rng.uniform(24, 34),
+        p.rng.uniform(1.5, 4),
+        0.15,
+        p.rng.choice(("lawn", "grass")),
+    )
 
 
 def sparse_residential(p: Plot) -> None:
@@ -145,7 +167,9 @@ def _trailer(p: Plot, length: float) -> None:
 
 def parking_lot(p: Plot, fill: float | None = None) -> None:
     """Rows of bays with cars, islands and lamps' trees."""
-    p.ground(p.rng.choice(("asphalt", "asphalt", "dark_asphalt", "concrete")), "parking_lot", part_of=p.object("parking_lot"))
+    p.ground(
+        p.rng.choice(("asphalt", "asphalt", "dark_asphalt", "concrete")), "parking_lot", part_of=p.object("parking_lot")
+    )
     if p.far:
         return
     fill = p.rng.choice((0.3, 0.6, 0.85, 0.95)) if fill is None else fill
@@ -162,9 +186,16 @@ def parking_lot(p: Plot, fill: float | None = None) -> None:
             x = -p.width / 2 + 4 + (i + 0.5) * bay
             for side in (-1, 1):
                 if p.gsd_m < 0.7:
-                    p.rect("paint", x - bay / 2, y + side * deep / 2, 0.14, deep * 0.95, angle=side * -lean)
+                    p.rect(
+                        "paint", x - bay / 2, y + side * deep / 2, 0.14, deep * 0.95, angle=side * -lean, colour=WHITE
+                    )
                 if p.rng.random() < fill:
-                    car(p, x + p.rng.gauss(0, 0.12), y + side * (deep / 2 + 0.2) + p.rng.gauss(0, 0.2), math.pi / 2 * p.rng.choice((-1, 1)) - side * lean)
+                    car(
+                        p,
+                        x + p.rng.gauss(0, 0.12),
+                        y + side * (deep / 2 + 0.2) + p.rng.gauss(0, 0.2),
+                        math.pi / 2 * p.rng.choice((-1, 1)) - side * lean,
+                    )
             if green and i % 9 == 4:
                 tree(p, x, y, 1.9)
 
@@ -184,7 +215,12 @@ def industrial(p: Plot) -> None:
     nx, ny = max(2, round(p.width / cell)), max(2, round(p.height / cell))
     for i in range(nx):
         for j in range(ny):
-            q = p.sub((i + 0.5) * p.width / nx - p.width / 2, (j + 0.5) * p.height / ny - p.height / 2, p.width / nx - 10, p.height / ny - 14)
+            q = p.sub(
+                (i + 0.5) * p.width / nx - p.width / 2,
+                (j + 0.5) * p.height / ny - p.height / 2,
+                p.width / nx - 10,
+                p.height / ny - 14,
+            )
             _works(q)
 
 
@@ -201,7 +237,16 @@ def _works(p: Plot) -> None:
     colour_group = p.rng.choice(("metal_roof", "metal_roof", "flat_roof"))
     halls = p.rng.choice((1, 1, 2, 3))
     for k in range(halls):
-        block(p, (k - (halls - 1) / 2) * w / halls, y, w / halls - 1.5, h, concept="warehouse", material=colour_group, height=p.rng.uniform(6, 12))
+        block(
+            p,
+            (k - (halls - 1) / 2) * w / halls,
+            y,
+            w / halls - 1.5,
+            h,
+            concept="warehouse",
+            material=colour_group,
+            height=p.rng.uniform(6, 12),
+        )
     if p.far:
         return
     free = -math.copysign(h / 2 + 5, y)
@@ -221,7 +266,14 @@ def commercial(p: Plot) -> None:
         street(p, 0, j * p.height / ny - p.height / 2, p.width, 10, 0.0, 0.4)
     for i in range(nx):
         for j in range(ny):
-            _city_block(p.sub((i + 0.5) * p.width / nx - p.width / 2, (j + 0.5) * p.height / ny - p.height / 2, p.width / nx - 18, p.height / ny - 18))
+            _city_block(
+                p.sub(
+                    (i + 0.5) * p.width / nx - p.width / 2,
+                    (j + 0.5) * p.height / ny - p.height / 2,
+                    p.width / nx - 18,
+                    p.height / ny - 18,
+                )
+            )
 
 
 def _city_block(p: Plot) -> None:
@@ -237,7 +289,14 @@ def _city_block(p: Plot) -> None:
             for j in range(m):
                 w, h = p.width / n, p.height / m
                 shrink = p.rng.uniform(0.7, 0.97)
-                block(p, (i + 0.5) * w - p.width / 2, (j + 0.5) * h - p.height / 2, w * shrink, h * shrink, height=p.rng.choice((8, 12, 18, 30)))
+                block(
+                    p,
+                    (i + 0.5) * w - p.width / 2,
+                    (j + 0.5) * h - p.height / 2,
+                    w * shrink,
+                    h * shrink,
+                    height=p.rng.choice((8, 12, 18, 30)),
+                )
         if not p.far:
             tree_row(p, (-p.width / 2, p.height / 2 + 2), (p.width / 2, p.height / 2 + 2), 11, 2.2)
 

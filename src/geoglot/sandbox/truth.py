@@ -41,7 +41,9 @@ def _boxes(objects: NDArray[np.int32]) -> list[tuple[int, list[int], int]]:
         np.maximum.at(high[:, axis], place, values + 1)
     areas = np.bincount(place)
     return [
-        (int(n), [int(v) for v in (*low[i], *high[i])], int(areas[i])) for i, n in enumerate(numbers) if areas[i] >= LEAST_PX
+        (int(n), [int(v) for v in (*low[i], *high[i])], int(areas[i]))
+        for i, n in enumerate(numbers)
+        if areas[i] >= LEAST_PX
     ]
 
 
@@ -66,7 +68,9 @@ def shares(mask: NDArray[np.uint8]) -> dict[str, float]:
     return {CONCEPTS[i]: round(float(counts[i]), 5) for i in order if counts[i] > 0}
 
 
-def scene_captions(mask: NDArray[np.uint8], records: Sequence[dict[str, Any]], rng: Random) -> dict[str, tuple[str, ...]]:
+def scene_captions(
+    mask: NDArray[np.uint8], records: Sequence[dict[str, Any]], rng: Random
+) -> dict[str, tuple[str, ...]]:
     """Sentences about the whole scene, from what covers most of it."""
     labels = [name for name, share in shares(mask).items() if share > 0.02 and name != "other"] or ["meadow"]
     counts: dict[str, int] = {}

@@ -8,6 +8,9 @@ from geoglot.sandbox.objects import block, scatter, ship, tank, trees, truck
 from geoglot.sandbox.town import parking_lot
 from geoglot.sandbox.world import Plot
 
+DOCK_M = 190.0
+"""From pier to pier in a dock for cargo ships."""
+
 
 def harbor(p: Plot) -> None:
     """A quay with piers and boats, or docks for cargo ships."""
@@ -20,7 +23,9 @@ def harbor(p: Plot) -> None:
         marina(p, land)
     if land > 24:
         q = p.sub(0, p.height / 2 - land / 2 + 2, p.width * 0.9, land - 10)
-        parking_lot(q) if p.rng.random() < 0.5 else block(q, 0, 0, q.width * 0.4, q.height * 0.6, concept="warehouse", material="metal_roof")
+        parking_lot(q) if p.rng.random() < 0.5 else block(
+            q, 0, 0, q.width * 0.4, q.height * 0.6, concept="warehouse", material="metal_roof"
+        )
 
 
 def marina(p: Plot, land: float) -> None:
@@ -51,9 +56,9 @@ def marina(p: Plot, land: float) -> None:
 def dock(p: Plot, land: float) -> None:
     """Quay walls with cargo ships alongside, sheds and containers."""
     top, width = p.height / 2 - land, p.rng.uniform(40, 60)
-    count = max(1, int(p.width / 230))
+    count = max(1, int(p.width / DOCK_M))
     for i in range(count):
-        x = (i - (count - 1) / 2) * 230
+        x = (i - (count - 1) / 2) * DOCK_M
         reach = min(p.height - land, p.rng.uniform(150, 260))
         part = p.object("pier")
         p.rect("concrete", x, top - reach / 2, width, reach, "pier", part_of=part, height=2.5, level=0)
@@ -63,7 +68,14 @@ def dock(p: Plot, land: float) -> None:
         for side in (-1, 1):
             if p.rng.random() < 0.85:
                 length = reach * p.rng.uniform(0.55, 0.9)
-                ship(p, x + side * (width / 2 + length * 0.08 + 3), top - reach / 2, length, math.pi / 2 * p.rng.choice((-1, 1)), cargo=length > 60)
+                ship(
+                    p,
+                    x + side * (width / 2 + length * 0.08 + 3),
+                    top - reach / 2,
+                    length,
+                    math.pi / 2 * p.rng.choice((-1, 1)),
+                    cargo=length > 60,
+                )
 
 
 def storage_tank(p: Plot) -> None:
@@ -80,7 +92,12 @@ def storage_tank(p: Plot) -> None:
             if p.rng.random() < 0.14:
                 continue
             p.rect(ground, x, y, pitch * 0.95, pitch * 0.95)
-            for u, v, w, h in ((0, 0.48, 0.96, 0.02), (0, -0.48, 0.96, 0.02), (0.48, 0, 0.02, 0.96), (-0.48, 0, 0.02, 0.96)):
+            for u, v, w, h in (
+                (0, 0.48, 0.96, 0.02),
+                (0, -0.48, 0.96, 0.02),
+                (0.48, 0, 0.02, 0.96),
+                (-0.48, 0, 0.02, 0.96),
+            ):
                 p.rect("concrete", x + u * pitch, y + v * pitch, w * pitch, h * pitch, height=1.2)
             tank(p, x, y, radius * (p.rng.uniform(0.45, 1.0) if mixed else p.rng.uniform(0.93, 1.0)))
         lane = (i - nx / 2) * pitch

@@ -16,7 +16,9 @@ def surroundings(p: Plot) -> None:
     if p.far:
         meadow(p)
         return
-    choice: Callable[[Plot], None] = p.rng.choice((meadow, bare_land, sparse_forest, medium_residential, commercial, verge, verge))
+    choice: Callable[[Plot], None] = p.rng.choice(
+        (meadow, bare_land, sparse_forest, medium_residential, commercial, verge, verge)
+    )
     choice(p)
 
 
@@ -26,11 +28,22 @@ def verge(p: Plot) -> None:
     trees(p, p.rng.choice((5, 20, 60)), 1.5, 4)
 
 
-def carriageway(p: Plot, y: float, lanes: int, heading: float, traffic: float, level: int = 0, concept: str = "road") -> None:
+def carriageway(
+    p: Plot, y: float, lanes: int, heading: float, traffic: float, level: int = 0, concept: str = "road"
+) -> None:
     """Parallel lanes in one direction along the plot's x axis, with dashes and vehicles."""
     lane = 3.6
     width = lanes * lane + 3
-    p.rect("asphalt", 0, y, p.width, width, concept, level=level, colour=p.pick("concrete") if p.rng.random() < 0.3 else p.pick("asphalt"))
+    p.rect(
+        "asphalt",
+        0,
+        y,
+        p.width,
+        width,
+        concept,
+        level=level,
+        colour=p.pick("concrete") if p.rng.random() < 0.3 else p.pick("asphalt"),
+    )
     if p.far:
         return
     for edge in (-1, 1):
@@ -168,7 +181,7 @@ def roundabout(p: Plot) -> None:
     p.disc("concrete", 0, 0, radius * 0.58, part_of=part)
     p.disc(p.rng.choice(("lawn", "grass", "soil")), 0, 0, radius * 0.52, part_of=part)
     trees(p.sub(0, 0, radius * 0.6, radius * 0.6), 60, 1.5, 3)
-    for k in range(0 if p.far else p.rng.randrange(6)):
+    for _ in range(0 if p.far else p.rng.randrange(6)):
         t = p.rng.uniform(0, 6.3)
         car(p, radius * 0.8 * math.cos(t), radius * 0.8 * math.sin(t), t + math.pi / 2)
 
@@ -221,13 +234,26 @@ def railway(p: Plot) -> None:
         if p.rng.random() < 0.35 and not p.far:
             colour, start = p.pick("cargo"), p.rng.uniform(-0.6, 0.2) * p.width
             for i in range(p.rng.randrange(3, 9)):
-                p.rect("cargo", start + i * 20, y, 18.6, 2.9, height=3.8, colour=colour if p.rng.random() < 0.7 else p.pick("cargo"))
+                p.rect(
+                    "cargo",
+                    start + i * 20,
+                    y,
+                    18.6,
+                    2.9,
+                    height=3.8,
+                    colour=colour if p.rng.random() < 0.7 else p.pick("cargo"),
+                )
     if count > 2 and p.rng.random() < 0.5:
         block(p, 0, (count / 2 + 1.5) * pitch, p.width * 0.4, 14, material="metal_roof", height=8)
 
 
-def runway(p: Plot, aircraft: float = 0.3) -> None:
+def runway(p: Plot) -> None:
     """One runway in grass, with markings and a taxiway."""
+    _runway(p, 0.3)
+
+
+def _runway(p: Plot, aircraft: float) -> float:
+    """Draws the runway; returns where, going up the plot, the taxiway ends."""
     p.ground(p.rng.choice(("grass", "meadow", "scrubland", "bare")), "airport")
     paved = p.rng.choice(("asphalt", "dark_asphalt", "concrete"))
     width, y = p.rng.uniform(32, 55), p.rng.uniform(-0.15, 0.1) * p.height
@@ -246,11 +272,14 @@ def runway(p: Plot, aircraft: float = 0.3) -> None:
     far_side = y + width / 2 + p.rng.uniform(40, 80)
     p.rect("asphalt", 0, far_side, p.width, 18, "airport")
     for i in range(-1, 2):
-        q = p.sub(i * p.width * 0.36, (y + far_side) / 2, far_side - y, 16, math.pi / 2 + p.rng.choice((-0.5, 0.0, 0.5)))
+        q = p.sub(
+            i * p.width * 0.36, (y + far_side) / 2, far_side - y, 16, math.pi / 2 + p.rng.choice((-0.5, 0.0, 0.5))
+        )
         q.rect("asphalt", 0, 0, (far_side - y) * 1.1, 16, "airport")
     p.rect("yellow_paint", 0, far_side, p.width, 0.4)
     if p.rng.random() < aircraft:
         airplane(p, p.rng.uniform(-0.2, 0.2) * p.width, y, p.rng.uniform(30, 55), p.rng.choice((0.0, math.pi)))
+    return far_side + 9
 
 
 def apron(p: Plot, length: float | None = None) -> None:
@@ -283,9 +312,8 @@ def airplane_stand(p: Plot) -> None:
 
 def airport(p: Plot) -> None:
     """Runway, taxiways, apron with aircraft, terminal, parking lot."""
-    runway(p, 0.5)
-    q = p.sub(0, p.height * 0.3, p.width * 0.62, p.height * 0.2)
-    apron(q, p.rng.choice((32, 40, 48)))
-    block(p, 0, p.height * 0.43, p.width * 0.5, p.height * 0.05, height=14, material="metal_roof")
-    block(p, p.width * 0.38, p.height * 0.4, p.width * 0.09, p.height * 0.1, concept="warehouse", material="metal_roof")
-    parking_lot(p.sub(-p.width * 0.38, p.height * 0.4, p.width * 0.18, p.height * 0.12))
+    edge, deep = _runway(p, 0.5), p.rng.uniform(75, 140)
+    apron(p.sub(0, edge + deep / 2, p.width * 0.62, deep), p.rng.choice((32, 40, 48)))
+    block(p, 0, edge + deep + 16, p.width * 0.45, 30, height=14, material="metal_roof")
+    block(p, p.width * 0.39, edge + 40, p.width * 0.09, 50, concept="warehouse", material="metal_roof")
+    parking_lot(p.sub(0, edge + deep + 75, p.width * 0.4, 70))

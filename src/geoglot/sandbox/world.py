@@ -1,7 +1,7 @@
 """The world model: shapes on the ground in metres, and the pen that generators draw them with.
 
-A `World` is a list of shapes in drawing order. A `Plot` is a piece of land with a frame of its own (origin in its middle,
-x right, y up, metres); layout functions draw on a plot, and the plot turns and moves everything into the world.
+A `World` is a list of shapes in drawing order. A `Plot` is a piece of land with a frame of its own (origin in its
+middle, x right, y up, metres); layout functions draw on a plot, and the plot turns and moves everything into the world.
 Classes are concept ids such as "storage_tank"; several shapes may be parts of one object.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,15 +154,26 @@ class Plot:
         rows: tuple[float, float, float] | None = None,
     ) -> None:
         """A polygon. `rows` = (angle in the plot, wavelength in metres, strength). Level follows from the height."""
-        self._add(material, tuple(self.to_world(*p) for p in points), 0.0, concept, part_of, height, level, colour, rows)
+        self._add(
+            material, tuple(self.to_world(*p) for p in points), 0.0, concept, part_of, height, level, colour, rows
+        )
 
     def rect(
-        self, material: str, x: float, y: float, w: float, h: float, concept: str = "", *, angle: float = 0.0, **kw: object
+        self,
+        material: str,
+        x: float,
+        y: float,
+        w: float,
+        h: float,
+        concept: str = "",
+        *,
+        angle: float = 0.0,
+        **kw: Any,
     ) -> None:
         """A rectangle with its centre at (x, y), w along `angle`; other arguments as in `poly`."""
         c, s = math.cos(angle), math.sin(angle)
         corners = ((-w / 2, -h / 2), (w / 2, -h / 2), (w / 2, h / 2), (-w / 2, h / 2))
-        self.poly(material, [(x + u * c - v * s, y + u * s + v * c) for u, v in corners], concept, **kw)  # type: ignore[arg-type]
+        self.poly(material, [(x + u * c - v * s, y + u * s + v * c) for u, v in corners], concept, **kw)
 
     def disc(
         self,
@@ -181,15 +192,15 @@ class Plot:
         """A disc; arguments as in `poly`."""
         self._add(material, (self.to_world(x, y),), radius, concept, part_of, height, level, colour, rows)
 
-    def path(self, material: str, points: Sequence[Point], width: float, concept: str = "", **kw: object) -> None:
+    def path(self, material: str, points: Sequence[Point], width: float, concept: str = "", **kw: Any) -> None:
         """A band of constant width along a polyline."""
-        self.poly(material, band(points, -width / 2, width / 2), concept, **kw)  # type: ignore[arg-type]
+        self.poly(material, band(points, -width / 2, width / 2), concept, **kw)
 
-    def blob(self, material: str, x: float, y: float, radius: float, concept: str = "", **kw: object) -> None:
+    def blob(self, material: str, x: float, y: float, radius: float, concept: str = "", **kw: Any) -> None:
         """A rounded, uneven patch about `radius` in size."""
-        self.poly(material, blob_outline(self.rng, x, y, radius), concept, **kw)  # type: ignore[arg-type]
+        self.poly(material, blob_outline(self.rng, x, y, radius), concept, **kw)
 
-    def ground(self, material: str, concept: str = "", **kw: object) -> None:
+    def ground(self, material: str, concept: str = "", **kw: Any) -> None:
         """Cover the whole plot."""
         self.rect(material, 0, 0, self.width, self.height, concept, **kw)
 
@@ -215,9 +226,7 @@ class Plot:
         made_of = materials()[material]
         tint = colour or self.style.colour(made_of, self.rng)
         stripe = self._stripe(*rows) if rows else None
-        self.world.shapes.append(
-            Shape(points, radius, made_of, tint, concept, part_of, height, standing, stripe)
-        )
+        self.world.shapes.append(Shape(points, radius, made_of, tint, concept, part_of, height, standing, stripe))
 
     def _stripe(self, angle: float, wave_m: float, strength: float) -> Stripe:
         k, across = 2 * math.pi / wave_m, self.angle + angle + math.pi / 2
@@ -247,7 +256,9 @@ def band(points: Sequence[Point], left: float, right: float) -> list[Point]:
     return one + two[::-1]
 
 
-def blob_outline(rng: Random, x: float, y: float, radius: float, rough: float = 0.22, stretch: float = 1.4) -> list[Point]:
+def blob_outline(
+    rng: Random, x: float, y: float, radius: float, rough: float = 0.22, stretch: float = 1.4
+) -> list[Point]:
     """A closed outline of a few random waves around a stretched circle."""
     waves = [(k, rough * rng.uniform(0.3, 1.0) / math.sqrt(k), rng.uniform(0, 2 * math.pi)) for k in (2, 3, 4, 5, 7)]
     turn, long = rng.uniform(0, math.pi), math.sqrt(rng.uniform(1.0, stretch))
@@ -266,4 +277,3 @@ def wave_line(rng: Random, length: float, amplitude: float, wave_m: float, step:
     count = max(2, math.ceil(length / step) + 1)
     xs = [-length / 2 + length * i / (count - 1) for i in range(count)]
     return [(x, sum(a * math.sin(2 * math.pi * x / w + p) for w, a, p in parts)) for x in xs]
-
