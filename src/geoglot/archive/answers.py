@@ -13,6 +13,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,32 @@ def write_answer(path: Path | str, result: SearchResult, query: str, format: str
         Path(path).write_bytes(content)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}", hint="Choose another file.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A question and its result; `language` is an ISO 639-1 code or empty."""
+
+    question: str
+    result: SearchResult
+    language: str = ""
+
+
+def write_answers(path: Path | str, answers: Iterable[Answered]) -> None:
+    """Write the matches of several questions as one GeoJSON file; each place says which question it answers.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    from geoglot.imagery.vectors import Feature, write_vectors
+
+    features = [
+        Feature(match.chip.footprint_lonlat, {"question": a.question, "language": a.language, **flat(match)})
+        for a in answers
+        if not a.result.nothing_matches
+        for match in a.result.matches
+    ]
+    write_vectors(features, path, "geojson")
 
 
 def record(match: Match) -> dict[str, Any]:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from geoglot.archive.report import Progress
 
 
+LIKELY = 0.5
+"""Places below this confidence are more likely not what was asked; they are printed in quiet letters."""
+
+
 def results() -> Console:
     """Stdout."""
     from rich.console import Console
@@ -86,7 +90,8 @@ def match_table(matches: Sequence[Match]) -> Table:
     for match in matches:
         date = f"{match.scene.acquired:%Y-%m-%d}" if match.scene.acquired else "-"
         facts = (place(match), metres(match.chip.ground_m), date)
-        table.add_row(str(match.rank), f"{match.confidence:.0%}", match.scene.name, *facts)
+        style = None if match.confidence >= LIKELY else "dim"
+        table.add_row(str(match.rank), f"{match.confidence:.0%}", match.scene.name, *facts, style=style)
     return table
 
 
@@ -135,6 +140,17 @@ def base_name(uri: str) -> str:
 
 
 @contextmanager
+def drawing_progress() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on stderr. Gives the callback for `draw_country`."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("Drawing"), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=notes(), transient=True, disable=not notes().is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, name: bar.update(task, completed=done, total=total, description=name)
+
+
+@contextmanager
 def ingest_progress() -> Iterator[Callable[[Progress], None]]:
     """A bar on stderr: scenes, chips per second, time left. Gives the callback for `ingest`."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -147,7 +163,7 @@ def ingest_progress() -> Iterator[Callable[[Progress], None]]:
         TextColumn("scenes  {task.fields[rate]}"),
         TimeRemainingColumn(compact=True),
     )
-    with Bar(*columns, console=notes(), transient=True) as bar:
+    with Bar(*columns, console=notes(), transient=True, disable=not notes().is_terminal) as bar:
         task = bar.add_task("Indexing", total=None, rate="")
 
         def show(state: Progress) -> None:
