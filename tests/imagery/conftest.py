@@ -60,10 +60,11 @@ def write_raster(tmp_path: Path) -> WriteRaster:
 
 @pytest.fixture
 def noise() -> Callable[..., NDArray[Any]]:
-    """noise(bands, height, width): smooth uint8 pixels 1..255, the same in every run."""
+    """noise(bands, height, width, length=1): uint8 waves 1..255, `length` times 40 px long; the same in every run."""
 
-    def make(bands: int, height: int, width: int) -> NDArray[np.uint8]:
+    def make(bands: int, height: int, width: int, length: float = 1.0) -> NDArray[np.uint8]:
         y, x = np.mgrid[:height, :width]
+        x, y = x / length, y / length
         waves = [128 + 60 * np.sin(x / (7 + 3 * b)) + 60 * np.cos(y / (11 + 2 * b)) for b in range(bands)]
         return np.clip(np.stack(waves), 1, 255).astype(np.uint8)
 

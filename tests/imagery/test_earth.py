@@ -9,7 +9,7 @@ import numpy as np
 import pyproj
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 from rasterio.transform import Affine, from_origin
@@ -46,6 +46,7 @@ def test_gsd_of_degrees() -> None:
 
 
 @given(st.floats(0, 360))
+@settings(deadline=None)
 def test_gsd_does_not_depend_on_rotation(angle: float) -> None:
     turned = Affine.translation(400_000, 3_000_000) * Affine.rotation(angle) * Affine.scale(2, -2)
     assert _geo("EPSG:32633", turned).gsd_m(1, 1) == pytest.approx(2.0, rel=1e-3)
@@ -91,7 +92,9 @@ def _walk(side: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("crs", ["EPSG:32601", "EPSG:32660", "EPSG:4326", "EPSG:3832"])
 def test_across_the_antimeridian(crs: str) -> None:
-    x, y = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(179.9 if crs != "EPSG:32601" else -179.9, 10)
+    x, y = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(
+        179.9 if crs != "EPSG:32601" else -179.9, 10
+    )
     size = 0.001 if crs == "EPSG:4326" else 100.0
     geo = _geo(crs, from_origin(x - 500 * size, y, size, size))
     frame = geo.frame(Window(0, 0, 1000, 100))
@@ -143,6 +146,7 @@ def test_off_the_earth() -> None:
 
 
 @given(st.integers(0, 59), st.floats(-79, 79), st.integers(5, 800))
+@settings(max_examples=40, deadline=None)
 def test_many_frames_equal_one_by_one(zone: int, lat: float, side: int) -> None:
     lon = -177.0 + 6 * zone + 2.9  # the last scenes reach over the zone's edge and the antimeridian
     crs = f"EPSG:{32601 + zone}"
@@ -161,6 +165,7 @@ def test_many_frames_equal_one_by_one(zone: int, lat: float, side: int) -> None:
 
 
 @given(st.floats(-180, 180), st.floats(-84, 84), st.floats(0.1, 5000))
+@settings(deadline=None)
 def test_web_mercator_chip_rings_are_closed_and_on_the_map(lon: float, lat: float, size: float) -> None:
     x, y = pyproj.Transformer.from_crs(4326, 3857, always_xy=True).transform(lon, lat)
     frame = _geo("EPSG:3857", from_origin(x, y, size, size)).frame(Window(0, 0, 64, 64))

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoglot.errors import UsageError
@@ -19,6 +19,7 @@ def _info(width: int, height: int, gsd_m: float | None) -> SceneInfo:
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.floats(0, 0.95))
+@settings(deadline=None)
 def test_windows_cover_the_scene_and_stay_inside(width: int, height: int, side: int, overlap: float) -> None:
     windows = chip_windows(width, height, side, overlap)
     seen = np.zeros((height, width), bool)
@@ -71,6 +72,7 @@ def test_scene_smaller_than_a_chip_is_one_chip() -> None:
 
 
 @given(st.integers(1, 900), st.integers(1, 900), st.none() | st.floats(0.01, 2000))
+@settings(deadline=None)
 def test_grid_windows_are_the_windows_of_each_scale(width: int, height: int, gsd_m: float | None) -> None:
     grid = ChipGrid(overlap=0.5)
     info = _info(width, height, gsd_m)
