@@ -74,7 +74,7 @@ def assert_same(found: list[Answer], expected: list[Answer]) -> None:
     assert [a.score for a in found] == pytest.approx([a.score for a in expected], abs=1e-12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(wanted=filters, text=queries, merge=st.booleans())
 def test_search_is_its_slow_twin(archive: Archive, wanted: Filter, text: str, merge: bool) -> None:
     query = HashEncoder().encode_texts([text])[0]
@@ -83,7 +83,7 @@ def test_search_is_its_slow_twin(archive: Archive, wanted: Filter, text: str, me
     assert [match.rank for match in result.matches] == list(range(1, len(result.matches) + 1))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(wanted=filters, text=queries)
 def test_filtered_search_is_search_then_filter(archive: Archive, wanted: Filter, text: str) -> None:
     everything = archive.search(text, limit=ALL, merge=False)
@@ -93,7 +93,7 @@ def test_filtered_search_is_search_then_filter(archive: Archive, wanted: Filter,
     assert filtered.total == filtered.considered == len(filtered.matches)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(wanted=filters, text=queries)
 def test_merging_never_drops_the_best_hit(archive: Archive, wanted: Filter, text: str) -> None:
     plain = archive.search(text, wanted, limit=ALL, merge=False)
@@ -115,7 +115,7 @@ def test_pages_continue_without_gaps_or_repeats(
     assert len({page.nothing_matches for page in pages}) == 1
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(order=st.permutations(SCENES[:10]), again=st.sampled_from(SCENES[:10]), text=queries)
 def test_order_of_ingest_does_not_matter(order: list[Written], again: Written, text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
