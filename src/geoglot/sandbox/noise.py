@@ -47,7 +47,8 @@ def value_noise(origin: tuple[float, float], gsd_m: float, size: tuple[int, int]
 def crown_noise(x: Floats, y: Floats, cell_m: float, sun: tuple[float, float], seed: int) -> Floats:
     """Brightness of a closed canopy seen from above, about [-1, 1], at N ground points in metres.
 
-    One crown per jittered lattice cell: a dome, lit from the side of the sun, with a tone of its own; dark between crowns. Cost: nine distance evaluations per point.
+    One crown per jittered lattice cell: a dome, lit from the sun's side, with a tone of its own; dark between. Cost:
+    nine distance evaluations per point.
 
     Args:
         x, y: Ground coordinates in metres [N].

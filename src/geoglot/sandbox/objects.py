@@ -92,8 +92,8 @@ def _gable(
 
 
 def block(
-    p: Plot, x: float, y: float, w: float, h: float, angle: float = 0.0, concept: str = "building", material: str = "flat_roof",
-    height: float = 10.0,
+    p: Plot, x: float, y: float, w: float, h: float, angle: float = 0.0,
+    concept: str = "building", material: str = "flat_roof", height: float = 10.0,
 ) -> None:  # fmt: skip
     """A flat-roofed building with a parapet and machines on its roof."""
     part = p.object(concept)
@@ -176,7 +176,7 @@ def _cargo_deck(p: Plot, part: int) -> None:
     p.rect("flat_roof", -p.width * 0.39, 0, p.width * 0.08, p.height * 0.8, part_of=part, height=12, level=2)
     for i in range(6):
         for row in (-0.25, 0.0, 0.25):
-            x = (-0.25 + 0.17 * i) * p.width * 0.95
+            x = (-0.28 + 0.115 * i) * p.width
             p.rect("cargo", x, row * p.height, p.width * 0.11, p.height * 0.22, part_of=part, level=2)
 
 
@@ -360,7 +360,7 @@ def _stadium_points(half: float, radius: float) -> list[Point]:
 
 
 def baseball_field(p: Plot, x: float, y: float, size: float, angle: float) -> None:
-    """A quarter disc of grass, an infield of clay with a grass diamond, bases and lines; `size` is the fence distance."""
+    """A quarter disc of grass, an infield of clay with a diamond, bases and lines; `size` is the fence distance."""
     part = p.object("baseball_field")
     q = p.sub(x, y, size, size, angle)
     home = (-size * 0.45, -size * 0.45)

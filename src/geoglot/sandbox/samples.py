@@ -83,7 +83,7 @@ KINDS: tuple[str, ...] = tuple(_KINDS)
 _TURNED = frozenset(
     ("dense_residential", "medium_residential", "mobile_home_park", "farmland", "parking_lot", "intersection")
 )
-"""Kinds whose rows run along the picture's edges about every other time, as towns that were laid out to the compass do."""
+"""Kinds whose rows often run along the picture's edges, as in towns that were laid out to the compass."""
 _NAMELESS = frozenset(("other", "tree", "road", "house", "building", "pier", "overpass"))
 """Classes that are everywhere; named only when they fill much of the picture."""
 _SHOWN, _SHOWN_PLAIN = 0.03, 0.12

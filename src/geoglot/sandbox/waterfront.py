@@ -61,7 +61,7 @@ def dock(p: Plot, land: float) -> None:
         x = (i - (count - 1) / 2) * DOCK_M
         reach = min(p.height - land, p.rng.uniform(150, 260))
         part = p.object("pier")
-        p.rect("concrete", x, top - reach / 2, width, reach, "pier", part_of=part, height=2.5, level=0)
+        p.rect("concrete", x, top - reach / 2, width, reach, "pier", part_of=part, height=2.5)
         block(p, x, top - reach * 0.3, width * 0.4, reach * 0.45, concept="warehouse", material="metal_roof")
         for u, v in scatter(p.sub(0, 0, width * 0.8, reach * 0.3), 18):
             p.rect("cargo", x + u, top - reach * 0.78 + v, 12, 2.6, angle=math.pi / 2, height=3)

@@ -239,7 +239,8 @@ def inside(outline: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray
     x, y = points[:, :1], points[:, 1:]
     spans = (outline[:, 1] > y) != (ends[:, 1] > y)
     rise = np.where(ends[:, 1] == outline[:, 1], 1.0, ends[:, 1] - outline[:, 1])
-    at = outline[:, 0] + (y - outline[:, 1]) / rise * (ends[:, 0] - outline[:, 0])
+    with np.errstate(over="ignore", invalid="ignore"):  # edges that hardly rise; they span no point
+        at = outline[:, 0] + (y - outline[:, 1]) / rise * (ends[:, 0] - outline[:, 0])
     return np.asarray((spans & (x < at)).sum(axis=1) % 2 == 1)
 
 
