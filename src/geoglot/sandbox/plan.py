@@ -287,7 +287,7 @@ class Country:
                     block(p, u, 118 + room / 2, 38, room * 0.5, concept="warehouse", material="metal_roof", height=7)
             for a, b in (((-222, 182), (-222, -180)), ((-222, -180), (70, -180)), ((222, 182), (222, -150))):
                 p.path("rock", [a, b], 11, "pier", height=2.5)
-            layout(p.sub(0, 15, 400, 330), 45)
+            layout(p.sub(0, -2, 400, 330), 45)
 
     @staticmethod
     def _anywhere(x: float, y: float) -> bool:
