@@ -4,10 +4,11 @@
     python benchmarks/kill_nine.py --kills 6 --seed 3
 
 A child process indexes a folder of small scenes with a stand-in encoder of numpy and is killed after a random part of a
-span that follows how long runs take: shorter after a run that got to its end, longer after a kill. After each kill the archive must open, and each scene that it shows must be
-whole: exactly the chips and vectors of one version of its file. When a child gets to its end, files change, come and
-go, so that replacing and removing are interrupted too. At last one clean run must leave the same chips as an
-undisturbed run into a new archive, none twice, and no leftovers. Exits 1 if any of this fails.
+span that follows how long runs take: shorter after a run that got to its end, longer after a kill. After each kill the
+archive must open, and each scene that it shows must be whole: exactly the chips and vectors of one version of its file.
+When a child gets to its end, files change, come and go, so that replacing and removing are interrupted too. At last one
+clean run must leave the same chips as an undisturbed run into a new archive, none twice, and no leftovers. Exits 1 if
+any of this fails.
 """
 
 from __future__ import annotations
