@@ -68,7 +68,7 @@ def write_snapshot(store: Store) -> Snapshot:
     try:
         temporary.mkdir(parents=True)
         snapshot = freeze(store, temporary)
-        _save(snapshot.arrays, temporary)
+        save_arrays(snapshot.arrays, temporary)
         _move(temporary, home / key)
     except OSError as error:
         raise StorageError(
@@ -94,12 +94,13 @@ def _tidy(home: Path, keep: str) -> None:
             shutil.rmtree(path, ignore_errors=True)  # on Windows a mapped file stays until its reader ends
 
 
-def _save(arrays: Arrays, folder: Path) -> None:
+def save_arrays(arrays: Arrays, folder: Path) -> None:
+    """Write all arrays but the vectors, whose `vectors.npy` is filled straight from the table, and `meta.json`."""
     shapes = {}
     for field in fields(Arrays):
         array = getattr(arrays, field.name)
         shapes[field.name] = list(array.shape)
-        if field.name != "vectors":  # they were written there straight from the table
+        if field.name != "vectors":
             with (folder / f"{field.name}.npy").open("wb") as stream:
                 np.save(stream, array, allow_pickle=False)
                 stream.flush()

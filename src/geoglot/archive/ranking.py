@@ -19,8 +19,8 @@ from geoglot.archive.snapshot import Snapshot
 
 EXACT_LIMIT = 1_000_000
 """Most chips that are compared one by one; above it the approximate index is used if the archive has one."""
-DENSE = 0.3
-"""Share of rows above which one product over all of them beats gathering (benchmarks/exact_search.py)."""
+DENSE = 0.2
+"""Share of rows above which one product over all of them beats gathering (benchmarks/exact_search.py --sweep)."""
 GATHER_ROWS = 16_384
 ROUNDING = 4e-6
 """More than twice the error of a float32 dot product of unit vectors, D <= 4096 (bound: D * 2^-24 / 60 in practice)."""
