@@ -32,6 +32,7 @@ log = logging.getLogger("geoglot.release")
 
 FILES = {"image": "image.onnx", "text": "text.onnx", "tokenizer": "tokenizer.json"}
 TEMPERATURES = (5.0, 10.0, 20.0, 30.0, 40.0)
+FOUND = 0.9  # our choice: a missed answer annoys more than a doubtful one, which carries its confidence
 BACKGROUND_KINDS = ("land_use", "land_cover", "object")
 
 
@@ -41,12 +42,14 @@ class Fit:
 
     Attributes:
         calibration: For the card.
-        balanced_accuracy: Percent, of "is there any such image at all?" with and without the images of each class.
+        found: Percent of classes whose best image passes the threshold.
+        refused: Percent of classes answered "nothing matches" once their images are taken out.
         log_loss: Mean, in nats, of the confidence of (image, class) pairs.
     """
 
     calibration: Calibration
-    balanced_accuracy: float
+    found: float
+    refused: float
     log_loss: float
 
 
@@ -82,22 +85,23 @@ def fit(images: Vectors, labels: Sequence[str], names: dict[str, str], encoder: 
         slope, offset = fit_calibration(z.ravel(), truth.ravel())
         chance = logistic(slope * z + offset)
         loss = float(-np.log(np.where(truth, chance, 1 - chance).clip(1e-9)).mean())
-        threshold, accuracy = _presence_threshold(chance, truth)
-        found = Fit(Calibration(temperature, slope, offset, threshold), accuracy, loss)
+        threshold, passed, refused = _presence_threshold(chance, truth)
+        found = Fit(Calibration(temperature, slope, offset, threshold), passed, refused, loss)
         best = found if best is None or found.log_loss < best.log_loss else best
     if best is None:
         raise AssertionError("TEMPERATURES is empty")
     return best
 
 
-def _presence_threshold(chance: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float]:
-    """Threshold on the best confidence that best tells archives with a class from the same without it."""
+def _presence_threshold(chance: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """The threshold on the best confidence that FOUND of the classes pass; percent found, percent rightly refused.
+
+    Refused is measured on the same archive with the images of the class taken out.
+    """
     there = chance.max(0)
     gone = np.where(truth, 0.0, chance).max(0)
-    cuts = np.unique(np.concatenate([there, gone]))
-    accuracy = [((there >= cut).mean() + (gone < cut).mean()) / 2 for cut in cuts]
-    at = int(np.argmax(accuracy))
-    return float(cuts[at]), 100 * float(accuracy[at])
+    cut = float(np.quantile(there, 1 - FOUND))
+    return cut, 100 * float((there >= cut).mean()), 100 * float((gone < cut).mean())
 
 
 def release(run: Path, data: Path, image_px: int, out: Path, prose: Path, *, precision: str = "int8") -> Card:
@@ -107,7 +111,7 @@ def release(run: Path, data: Path, image_px: int, out: Path, prose: Path, *, pre
         run: Folder of the finished run.
         data: Folder that holds rsicd/.
         image_px: Side of the model's input.
-        out: Folder to write; replaced if it exists.
+        out: Folder to write; files of the same names are replaced.
         prose: TOML with the card's fixed part.
         precision: "int8" or "fp32" image tower.
     """
@@ -132,11 +136,12 @@ def release(run: Path, data: Path, image_px: int, out: Path, prose: Path, *, pre
         images = encode_samples(encoder, valid)
         found = fit_on(valid, images, encoder)
         measured = {"rsicd_valid_mR": round(_mr(encoder, valid, images), 2), "precision": precision}
-        measured |= {"presence_balanced_accuracy": round(found.balanced_accuracy, 1)}
+        measured |= {"present_found": round(found.found, 1), "absent_refused": round(found.refused, 1)}
         _write_card(work, prose, head, found.calibration, measured)
         (work / "fp32.onnx").unlink()
-        shutil.rmtree(out, ignore_errors=True)
-        shutil.copytree(work, out)
+        out.mkdir(parents=True, exist_ok=True)
+        for path in work.iterdir():
+            shutil.copyfile(path, out / path.name)
     card = read_card(out)
     card.verify()
     return card
