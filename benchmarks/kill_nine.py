@@ -44,7 +44,9 @@ Content = dict[str, np.ndarray]
 
 
 def child(archive: Path, folder: Path) -> None:
-    """One ingest, announced once everything is imported."""
+    """One ingest, announced once everything is imported, so that kills fall into the work and not into the imports."""
+    import lancedb  # noqa: F401  ingest imports it late
+
     assert StagedScene.__init__.__kwdefaults__ is not None
     StagedScene.__init__.__kwdefaults__["piece"] = PIECE
     print("ready", flush=True)
