@@ -59,7 +59,7 @@ def test_arrows_point_down(path: Path) -> None:
         if not name.startswith("geoglot."):
             continue
         target = name.split(".")[1]
-        assert target == room or target in MAY_IMPORT[room], f"{room} must not import {name}"
+        assert target in MAY_IMPORT[room] | {room}, f"{room} must not import {name}"
         if room == "archive" and target == "models":
             assert any(name.startswith(allowed) for allowed in ARCHIVE_MODELS), f"archive must not import {name}"
 
@@ -78,7 +78,7 @@ def test_every_folder_is_a_known_room() -> None:
 HEAVY = ("torch", "rasterio", "lancedb", "pyarrow", "onnxruntime", "transformers", "shapely")
 
 
-@pytest.mark.parametrize("statement", ["import geoglot", "import geoglot.cli", "from geoglot import Bbox, GeoglotError"])
+@pytest.mark.parametrize("statement", ["import geoglot", "import geoglot.cli", "from geoglot import Bbox, Match"])
 def test_import_is_light(statement: str) -> None:
     code = f"{statement}\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
