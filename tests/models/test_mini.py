@@ -34,7 +34,9 @@ def test_vectors_are_unit_and_repeatable() -> None:
     assert vectors.shape == (40, card.dim)
     assert vectors.dtype == np.float32
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    assert np.allclose(vectors[33:34], encoder().encode_images(images[33:34]), atol=1e-5)  # batching changes nothing
+    assert np.allclose(
+        vectors[33:34], encoder().encode_images(images[33:34]), atol=1e-5
+    )  # batching changes nothing
     texts = encoder().encode_texts(["a river", "ein fluss"])
     assert np.allclose(np.linalg.norm(texts, axis=1), 1, atol=1e-5)
     assert encoder().encode_images(images[:0]).shape == (0, card.dim)
@@ -67,36 +69,83 @@ def test_tells_drawn_scenes_apart_in_every_language(language: str) -> None:
     """Chance is 1 in 6; other seeds than training saw."""
     asked = {
         "harbor": {
-            "en": "boats in a harbor", "es": "barcos en un puerto", "fr": "des bateaux dans un port", "de": "boote im hafen",
-            "pt": "barcos num porto", "it": "barche in un porto", "nl": "boten in een haven", "ru": "лодки в порту",
-            "zh": "港口里的船", "ko": "항구의 배",
+            "en": "boats in a harbor",
+            "es": "barcos en un puerto",
+            "fr": "des bateaux dans un port",
+            "de": "boote im hafen",
+            "pt": "barcos num porto",
+            "it": "barche in un porto",
+            "nl": "boten in een haven",
+            "ru": "лодки в порту",
+            "zh": "港口里的船",
+            "ko": "항구의 배",
         },
         "forest": {
-            "en": "forest", "es": "bosque", "fr": "forêt", "de": "wald", "pt": "floresta", "it": "foresta", "nl": "bos", "ru": "лес",
-            "zh": "森林", "ko": "숲",
+            "en": "forest",
+            "es": "bosque",
+            "fr": "forêt",
+            "de": "wald",
+            "pt": "floresta",
+            "it": "foresta",
+            "nl": "bos",
+            "ru": "лес",
+            "zh": "森林",
+            "ko": "숲",
         },
         "desert": {
-            "en": "desert", "es": "desierto", "fr": "désert", "de": "wüste", "pt": "deserto", "it": "deserto", "nl": "woestijn",
-            "ru": "пустыня", "zh": "沙漠", "ko": "사막",
+            "en": "desert",
+            "es": "desierto",
+            "fr": "désert",
+            "de": "wüste",
+            "pt": "deserto",
+            "it": "deserto",
+            "nl": "woestijn",
+            "ru": "пустыня",
+            "zh": "沙漠",
+            "ko": "사막",
         },
         "parking_lot": {
-            "en": "parking lot with cars", "es": "aparcamiento con coches", "fr": "parking avec des voitures",
-            "de": "parkplatz mit autos", "pt": "estacionamento com carros", "it": "parcheggio con auto",
-            "nl": "parkeerplaats met auto's", "ru": "парковка с машинами", "zh": "停车场里的汽车", "ko": "주차장의 자동차",
+            "en": "parking lot with cars",
+            "es": "aparcamiento con coches",
+            "fr": "parking avec des voitures",
+            "de": "parkplatz mit autos",
+            "pt": "estacionamento com carros",
+            "it": "parcheggio con auto",
+            "nl": "parkeerplaats met auto's",
+            "ru": "парковка с машинами",
+            "zh": "停车场里的汽车",
+            "ko": "주차장의 자동차",
         },
         "tennis_court": {
-            "en": "tennis court", "es": "pista de tenis", "fr": "court de tennis", "de": "tennisplatz", "pt": "quadra de tênis",
-            "it": "campo da tennis", "nl": "tennisbaan", "ru": "теннисный корт", "zh": "网球场", "ko": "테니스장",
+            "en": "tennis court",
+            "es": "pista de tenis",
+            "fr": "court de tennis",
+            "de": "tennisplatz",
+            "pt": "quadra de tênis",
+            "it": "campo da tennis",
+            "nl": "tennisbaan",
+            "ru": "теннисный корт",
+            "zh": "网球场",
+            "ko": "테니스장",
         },
         "storage_tank": {
-            "en": "storage tanks", "es": "tanques de almacenamiento", "fr": "réservoirs de stockage", "de": "lagertanks",
-            "pt": "tanques de armazenamento", "it": "serbatoi di stoccaggio", "nl": "opslagtanks", "ru": "резервуары",
-            "zh": "储罐", "ko": "저장 탱크",
+            "en": "storage tanks",
+            "es": "tanques de almacenamiento",
+            "fr": "réservoirs de stockage",
+            "de": "lagertanks",
+            "pt": "tanques de armazenamento",
+            "it": "serbatoi di stoccaggio",
+            "nl": "opslagtanks",
+            "ru": "резервуары",
+            "zh": "储罐",
+            "ko": "저장 탱크",
         },
-    }  # fmt: skip
+    }
     card = encoder().card
     drawn = [draw_sample(kind, seed=9_000_000 + n, size_px=card.image_px) for kind in asked for n in (0, 1, 2)]
     chips = np.stack([sample.rgb for sample in drawn])
-    scores = encoder().encode_images(chips) @ encoder().encode_texts([words[language] for words in asked.values()]).T
+    scores = (
+        encoder().encode_images(chips) @ encoder().encode_texts([words[language] for words in asked.values()]).T
+    )
     right = (scores.argmax(1) == np.arange(6).repeat(3)).mean()
     assert right >= 0.6
