@@ -35,10 +35,14 @@ class Unread:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A row of the contact sheet: what was asked and what came back, best first."""
+    """A row of the contact sheet: what was asked and what came back, best first.
+
+    `nothing_matches` is the archive's verdict: the matches, if any, are near misses.
+    """
 
     title: str
     matches: Sequence[Match]
+    nothing_matches: bool = False
 
 
 def thumbnail(scene: Scene, window: Window, side_px: int) -> Image:
@@ -133,7 +137,9 @@ def _draw_heading(draw: ImageDraw, top: int, title: str, section: Section) -> No
 
     draw.text((MARGIN_PX, top), title, fill=PAPER, font=ImageFont.load_default(size=22))
     count = len(section.matches)
-    note = "nothing matches" if not count else "1 place" if count == 1 else f"{count} places"
+    note = "1 place" if count == 1 else f"{count} places"
+    if section.nothing_matches or not count:
+        note = "nothing matches; the nearest misses" if count else "nothing matches"
     x = MARGIN_PX + draw.textlength(title, font=ImageFont.load_default(size=22)) + GAP_PX
     draw.text((x, top + 7), note, fill=MUTED, font=ImageFont.load_default(size=14))
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 QUESTIONS = (
     ("en", "boats moored in a harbour"),
     ("fr", "avions garés à l'aéroport"),
-    ("es", "paneles solares"),
+    ("es", "una planta solar"),
     ("zh", "储油罐"),
     ("ru", "мост через реку"),
 )
@@ -104,9 +104,8 @@ def _ask(out: Console, archive: Archive) -> list[Answered]:
         out.print()
         out.print(f"{language}  {question}", style="bold")
         if result.nothing_matches:
-            out.print("    Nothing matches.")
-        else:
-            out.print(match_table(result.matches[:TABLED]))
+            out.print("Nothing is likely enough to be called a match. The nearest misses:")
+        out.print(match_table(result.matches[:TABLED]))
     return answers
 
 
@@ -117,13 +116,14 @@ def _leave(out: Console, folder: Path, archive: Archive, answers: list[Answered]
     from geoglot.cli.screen import tell_unread
 
     write_answers(folder / "results.geojson", answers)
-    shown = [(a, a.result.matches if not a.result.nothing_matches else ()) for a in answers]
-    unread = contact_sheet(folder / "preview.png", [Section(a.question, m) for a, m in shown], columns=PLACES)
-    questions = [Question(a.question, m, a.result.nothing_matches, a.language) for a, m in shown]
+    sections = [Section(a.question, a.result.matches, a.result.nothing_matches) for a in answers]
+    unread = contact_sheet(folder / "preview.png", sections, columns=PLACES)
+    questions = [Question(a.question, a.result.matches, a.result.nothing_matches, a.language) for a in answers]
     scenes = [record.info for record in archive.scenes()]
     title, note = "Five questions to a drawn country", "synthetic imagery"
     tell_unread(unread + write_map_page(folder / "map.html", questions, scenes=scenes, title=title, note=note))
     out.print("\nNow look at")
+    width = max(len(str(folder / name)) for name in LEFT)
     for name, what in LEFT.items():
-        out.print(f"  {folder / name}  {what}", soft_wrap=True)
+        out.print(f"  {folder / name!s:<{width}}  {what}", soft_wrap=True)
     out.print(f'and ask your own: geoglot "football pitch" --archive {archive.path}', soft_wrap=True)

@@ -222,7 +222,7 @@ def _draw(result: SearchResult, question: str, preview: Path | None, map_file: P
     if preview:
         from geoglot.archive.pictures import Section, contact_sheet
 
-        tell_unread(contact_sheet(preview, [Section(question, result.matches)]))
+        tell_unread(contact_sheet(preview, [Section(question, result.matches, result.nothing_matches)]))
         say(f"Wrote {preview}")
     if map_file:
         from geoglot.archive.map_page import Question, write_map_page
