@@ -6,7 +6,7 @@
 A child process indexes a folder of small scenes with a stand-in encoder of numpy and is killed after a random part of a
 span that follows how long runs take: shorter after a run that got to its end, longer after a kill. After each kill the
 archive must open, and each scene that it shows must be whole: exactly the chips and vectors of one version of its file.
-When a child gets to its end, files change, come and go, so that replacing and removing are interrupted too. At last one
+When nothing is left to do, files change, come and go, so that replacing and removing are interrupted too. At last one
 clean run must leave the same chips as an undisturbed run into a new archive, none twice, and no leftovers. Exits 1 if
 any of this fails.
 """
@@ -14,6 +14,7 @@ any of this fails.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import signal
 import subprocess
@@ -45,6 +46,7 @@ Content = dict[str, np.ndarray]
 
 def child(archive: Path, folder: Path) -> None:
     """One ingest, announced once everything is imported, so that kills fall into the work and not into the imports."""
+    os.environ.setdefault("LANCEDB_LOG", "error")
     import lancedb  # noqa: F401  ingest imports it late
 
     assert StagedScene.__init__.__kwdefaults__ is not None
@@ -160,6 +162,12 @@ def run_through(archive: Path, folder: Path) -> float:
     return float(seconds)
 
 
+def left_to_do(archive: Path, folder: Path) -> int:
+    """Scenes that the next run has to write or remove."""
+    plan = ingest(archive, folder, PixelEncoder(), GRID, dry_run=True)
+    return len(plan.added) + len(plan.replaced) + len(plan.removed)
+
+
 def main(kills: int, seed: int) -> None:
     """Kill, check, compare."""
     print(machine())
@@ -168,25 +176,31 @@ def main(kills: int, seed: int) -> None:
         root, archive = Path(folder), Path(folder) / "archive"
         world = World(root / "scenes", dice)
         span_s = run_through(root / "warm", world.folder)
-        done, finished, scenes = 0, 0, Counter[int]()
+        done, finished, partly, scenes = 0, 0, 0, Counter[int]()
         while done < kills:
             if kill_after(start(archive, world.folder), dice.uniform(0, span_s)):
                 done, span_s = done + 1, span_s * 1.1
             else:
                 finished, span_s = finished + 1, span_s * 0.7
+            count = check_whole(archive, world)
+            scenes[count] += 1
+            print(f"kill {done} of {kills}: {count} scenes, next span {span_s:.2f} s", file=sys.stderr, flush=True)
+            if left := left_to_do(archive, world.folder):
+                partly += left < SCENES
+            else:
                 world.change()
-            scenes[check_whole(archive, world)] += 1
         run_through(archive, world.folder)
         run_through(root / "twin", world.folder)
-        left, right = shown(archive), shown(root / "twin")
-        if left.keys() != right.keys() or not all(same(left[name], right[name]) for name in left):
+        ours, twin = shown(archive), shown(root / "twin")
+        if ours.keys() != twin.keys() or not all(same(ours[name], twin[name]) for name in ours):
             raise SystemExit("FAILED: the killed archive differs from the undisturbed one")
         if problems := Archive.open(archive).check():
             raise SystemExit(f"FAILED: {problems}")
-    chips = sum(len(content) for content in left.values())
+    chips = sum(len(content) for content in ours.values())
     print(f"kills: {done}; runs that got to their end before: {finished}; last span: {span_s:.2f} s")
+    print(f"kills and ends that left some scenes to write and not all: {partly}")
     print(f"scenes shown after each: {dict(sorted(scenes.items()))}")
-    print(f"OK: in the end {len(left)} scenes and {chips} chips, as undisturbed; none half, none twice, no leftovers")
+    print(f"OK: in the end {len(ours)} scenes and {chips} chips, as undisturbed; none half, none twice, no leftovers")
 
 
 if __name__ == "__main__":
