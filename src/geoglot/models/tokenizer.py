@@ -2,7 +2,7 @@
 
 A sentence is read word by word against one trie per language; the longest phrase wins. What the glossary knows
 becomes a concept token, the same in every language; English words that training saw often keep a token of their own;
-all else is dropped. So "boats in a harbour" and "barcos en un puerto" become the same tokens, and a model that
+all else is dropped. So "planes at an airport" and "aviones en un aeropuerto" become the same tokens, and a model that
 learned one understands the other. The language is the one whose trie covers most letters of the text.
 
 Everything is frozen into one JSON file beside the model's weights: a later glossary cannot change an archive's meaning.
