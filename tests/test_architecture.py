@@ -24,8 +24,9 @@ MAY_IMPORT = {
     "sandbox": BASE | {"imagery", "data"},
 }
 MAY_IMPORT["cli"] = set(MAY_IMPORT) | BASE
-# The recipe of the bundled model trains on the sandbox: the one arrow from training into it.
+# The bundled model trains on the sandbox and is calibrated on it.
 MAY_IMPORT["training"] |= {"sandbox"}
+MAY_IMPORT["evaluation"] |= {"sandbox"}
 # The archive knows models through the encoder protocol and its card only, never through a runtime.
 ARCHIVE_MODELS = {"geoglot.models.encoder", "geoglot.models.card"}
 TORCH_ROOMS = {"models", "training"}

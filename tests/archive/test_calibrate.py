@@ -33,24 +33,26 @@ def some(count: int) -> np.ndarray:
 
 def test_margins_are_what_the_formula_says() -> None:
     chips, queries, prompts = some(4), some(3), some(5)
-    found = margins(chips, queries, prompts, 20.0)
+    queries[0] = prompts[2]  # its twin among the prompts must not count against it
+    found = margins(chips, queries, prompts, 20.0, 0.7)
     for i in range(4):
         for j in range(3):
-            mass = sum(math.exp(20 * float(chips[i] @ prompt)) for prompt in prompts)
+            others = [prompt for prompt in prompts if queries[j] @ prompt < 0.7]
+            mass = sum(math.exp(20 * float(chips[i] @ prompt)) for prompt in others)
             assert found[i, j] == pytest.approx(20 * float(chips[i] @ queries[j]) - math.log(mass), abs=1e-4)
 
 
 def test_margins_do_not_overflow() -> None:
     chips = some(2)
-    assert np.isfinite(margins(chips, chips, chips, 1e6)).all()
+    assert np.isfinite(margins(chips, chips, chips, 1e6, 0.7)).all()
 
 
 def test_confidence_is_the_logistic_of_the_standard_margin() -> None:
     chips, query, prompts, sample = some(6), some(1)[0], some(4), some(300)
     calibration = Calibration(temperature=10.0, slope=1.5, offset=-0.5)
-    background = measure_background(sample, prompts, 10.0)
-    every = margins(sample, prompts, prompts, 10.0)
-    z = (margins(chips, query[None], prompts, 10.0)[:, 0] - every.mean()) / every.std()
+    background = measure_background(sample, prompts, calibration)
+    every = margins(sample, prompts, prompts, 10.0, calibration.alike)
+    z = (margins(chips, query[None], prompts, 10.0, calibration.alike)[:, 0] - every.mean()) / every.std()
     found = confidences(chips, query, background, calibration)
     assert found == pytest.approx(1 / (1 + np.exp(-(1.5 * z - 0.5))))
     assert ((found >= 0) & (found <= 1)).all()
@@ -58,7 +60,7 @@ def test_confidence_is_the_logistic_of_the_standard_margin() -> None:
 
 def test_a_card_without_prompts_standardises_its_own_scores() -> None:
     chips, query, sample = some(6), some(1)[0], some(300)
-    background = measure_background(sample, np.empty((0, DIM), np.float32), 10.0)
+    background = measure_background(sample, np.empty((0, DIM), np.float32), Calibration(10.0))
     usual = sample.astype(np.float64) @ query
     z = (chips @ query - usual.mean()) / usual.std()
     assert confidences(chips, query, background, Calibration(10.0)) == pytest.approx(1 / (1 + np.exp(-z)), abs=1e-5)
@@ -68,7 +70,7 @@ def test_alike_chips_and_empty_archives_give_numbers() -> None:
     same = np.repeat(some(1), 5, axis=0)
     for prompts in (some(3), np.empty((0, DIM), np.float32)):
         for sample in (same, same[:0]):
-            background = measure_background(sample, prompts, 10.0)
+            background = measure_background(sample, prompts, Calibration(10.0))
             assert np.isfinite(confidences(same, same[0], background, Calibration())).all()
 
 

@@ -2,7 +2,8 @@
 
     python -m geoglot.evaluation.release --run runs/mini --data ../shared/data --image-px 112 --out my-model
 
-Everything that is chosen here is chosen on RSICD `valid`; nothing looks at a test set.
+Everything that is chosen here is chosen on RSICD `valid` and on sandbox chips that training did not draw; nothing looks
+at a test set.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import logging
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,18 +29,29 @@ from geoglot.evaluation.protocols import caption_retrieval, encode_samples
 from geoglot.models.card import CARD_FILE, Calibration, Card, read_card, sha256
 from geoglot.models.encoder import DualEncoder, Vectors, load_encoder
 from geoglot.models.tokenizer import ConceptTokenizer
+from geoglot.sandbox.samples import KINDS, draw_sample
 
 log = logging.getLogger("geoglot.release")
 
 FILES = {"image": "image.onnx", "text": "text.onnx", "tokenizer": "tokenizer.json"}
 TEMPERATURES = (5.0, 10.0, 20.0, 30.0, 40.0)
+DRAWN, DRAWN_SEED = 12, 5_000_000  # chips of each kind, from seeds that no training run uses
 FOUND = 0.9  # our choice: a missed answer annoys more than a doubtful one, which carries its confidence
 BACKGROUND_KINDS = ("land_use", "land_cover", "object")
 
 
 @dataclass(frozen=True, slots=True)
+class Labelled:
+    """A small archive of which the truth is known: vectors [N, D], queries [K, D], truth bool [N, K]."""
+
+    images: Vectors
+    queries: Vectors
+    truth: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
 class Fit:
-    """What calibration found on the validation images.
+    """What calibration found.
 
     Attributes:
         calibration: For the card.
@@ -66,42 +79,32 @@ def background_prompts(tokenizer: ConceptTokenizer) -> tuple[str, ...]:
     return tuple(c.name() for c in concepts().values() if c.kind in BACKGROUND_KINDS and c.id in met)
 
 
-def fit(images: Vectors, labels: Sequence[str], names: dict[str, str], encoder: DualEncoder) -> Fit:
-    """Fit temperature, slope, offset and threshold on labelled images.
+def fit(archives: Sequence[Labelled], prompts: Vectors) -> Fit:
+    """Fit temperature, slope, offset and threshold over several labelled archives, each with its own background.
 
     Args:
-        images: [N, D].
-        labels: Class of each image.
-        names: Class -> the phrase to ask for it.
-        encoder: Whose card holds the background prompts.
+        archives: At least two unlike ones, or the threshold holds for one kind of imagery only.
+        prompts: The background prompts' vectors [P, D].
     """
-    prompts = encoder.encode_texts(encoder.card.background)
-    queries = encoder.encode_texts(list(names.values()))
-    truth = np.array(labels)[:, None] == np.array(list(names))[None, :]  # [N, K]
-    best: Fit | None = None
-    for temperature in TEMPERATURES:
-        background = measure_background(images, prompts, temperature)
-        z = np.stack([standard_margins(images, q, background, temperature) for q in queries], 1)
-        slope, offset = fit_calibration(z.ravel(), truth.ravel())
-        chance = logistic(slope * z + offset)
-        loss = float(-np.log(np.where(truth, chance, 1 - chance).clip(1e-9)).mean())
-        threshold, passed, refused = _presence_threshold(chance, truth)
-        found = Fit(Calibration(temperature, slope, offset, threshold), passed, refused, loss)
-        best = found if best is None or found.log_loss < best.log_loss else best
-    if best is None:
-        raise AssertionError("TEMPERATURES is empty")
-    return best
+    fits = [_fit_at(archives, prompts, Calibration(temperature)) for temperature in TEMPERATURES]
+    return min(fits, key=lambda found: found.log_loss)
 
 
-def _presence_threshold(chance: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float, float]:
-    """The threshold on the best confidence that FOUND of the classes pass; percent found, percent rightly refused.
-
-    Refused is measured on the same archive with the images of the class taken out.
-    """
-    there = chance.max(0)
-    gone = np.where(truth, 0.0, chance).max(0)
-    cut = float(np.quantile(there, 1 - FOUND))
-    return cut, 100 * float((there >= cut).mean()), 100 * float((gone < cut).mean())
+def _fit_at(archives: Sequence[Labelled], prompts: Vectors, calibration: Calibration) -> Fit:
+    z = []
+    for a in archives:
+        background = measure_background(a.images, prompts, calibration)
+        z.append(np.stack([standard_margins(a.images, q, background, calibration) for q in a.queries], 1))
+    truth = np.concatenate([a.truth.ravel() for a in archives])
+    slope, offset = fit_calibration(np.concatenate([part.ravel() for part in z]), truth)
+    chance = [logistic(slope * part + offset) for part in z]
+    there = np.concatenate([part.max(0) for part in chance])
+    gone = np.concatenate([np.where(a.truth, 0.0, part).max(0) for a, part in zip(archives, chance, strict=True)])
+    threshold = float(np.quantile(there, 1 - FOUND))
+    flat = np.concatenate([part.ravel() for part in chance])
+    loss = float(-np.log(np.where(truth, flat, 1 - flat).clip(1e-9)).mean())
+    fitted = replace(calibration, slope=slope, offset=offset, threshold=threshold)
+    return Fit(fitted, 100 * float((there >= threshold).mean()), 100 * float((gone < threshold).mean()), loss)
 
 
 def release(run: Path, data: Path, image_px: int, out: Path, prose: Path, *, precision: str = "int8") -> Card:
@@ -134,7 +137,8 @@ def release(run: Path, data: Path, image_px: int, out: Path, prose: Path, *, pre
         encoder = load_encoder(str(work))
         valid = read_samples(data / "rsicd" / "captions.jsonl", "valid")
         images = encode_samples(encoder, valid)
-        found = fit_on(valid, images, encoder)
+        prompts = encoder.encode_texts(encoder.card.background)
+        found = fit(labelled_archives(valid, images, encoder), prompts)
         measured = {"rsicd_valid_mR": round(_mr(encoder, valid, images), 2), "precision": precision}
         measured |= {"present_found": round(found.found, 1), "absent_refused": round(found.refused, 1)}
         _write_card(work, prose, head, found.calibration, measured)
@@ -147,14 +151,20 @@ def release(run: Path, data: Path, image_px: int, out: Path, prose: Path, *, pre
     return card
 
 
-def fit_on(valid: Sequence[Sample], images: Vectors, encoder: DualEncoder) -> Fit:
-    """Calibrate on the labelled part of RSICD `valid`, classes asked for by the names the recipe gives them."""
-    import tomllib
-
-    spoken = tomllib.loads(Path("configs/mini_labels.toml").read_text("utf-8"))["rsicd"]
+def labelled_archives(valid: Sequence[Sample], images: Vectors, encoder: DualEncoder) -> list[Labelled]:
+    """The labelled part of RSICD `valid`, and freshly drawn sandbox chips; classes by the names of the recipe."""
+    spoken = tomllib.loads(Path("configs/mini_labels.toml").read_text("utf-8"))
     known = [index for index, sample in enumerate(valid) if sample.label]
-    labels = [str(valid[index].label) for index in known]
-    return fit(images[known], labels, {name: spoken[name][0] for name in sorted(set(labels))}, encoder)
+    real = _labelled(images[known], [str(valid[index].label) for index in known], spoken["rsicd"], encoder)
+    drawn = [(kind, DRAWN_SEED + index) for kind in KINDS for index in range(DRAWN)]
+    chips = np.stack([draw_sample(kind, seed=seed, size_px=encoder.card.image_px).rgb for kind, seed in drawn])
+    return [real, _labelled(encoder.encode_images(chips), [kind for kind, _ in drawn], spoken["sandbox"], encoder)]
+
+
+def _labelled(images: Vectors, labels: list[str], spoken: dict[str, list[str]], encoder: DualEncoder) -> Labelled:
+    names = sorted(set(labels))
+    queries = encoder.encode_texts([spoken.get(name, [name.replace("_", " ")])[0] for name in names])
+    return Labelled(images, queries, np.array(labels)[:, None] == np.array(names)[None, :])
 
 
 def _mr(encoder: DualEncoder, valid: Sequence[Sample], images: Vectors) -> float:
