@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,12 @@ def test_create_then_open(tmp_path: Path) -> None:
 def test_another_model_is_refused_with_advice(folder: Path) -> None:
     with pytest.raises(ArchiveMismatchError, match="hashes") as caught:
         Archive.open(folder, HashEncoder(card("2")))
-    assert "hashes" in caught.value.hint
+    assert "new archive" in caught.value.hint
+    assert "hashes" not in caught.value.hint  # the same name: to use "hashes" would be no advice
+    other = replace(card("2"), name="other")
+    with pytest.raises(ArchiveMismatchError) as caught:
+        Archive.open(folder, HashEncoder(other))
+    assert "with 'other', or use model 'hashes'" in caught.value.hint
     manifest = Archive.open(folder).manifest
     manifest.check(card(), {"ground_m": (100.0,)})
     with pytest.raises(ArchiveMismatchError, match=re.escape("ground_m: [100.0] there, [50] given")):
@@ -165,7 +171,11 @@ def test_check_finds_what_is_wrong(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert problem.startswith(f"{len(SCENES[9].chips)} chips are left")
     archive = Archive.open(folder)
     np.load(archive._snapshot.folder / "vectors.npy", mmap_mode="r+")[3] *= -1  # type: ignore[operator]
-    assert any("snapshot's vectors differ" in problem for problem in archive.check())
+    assert any("snapshot differs" in problem for problem in archive.check())
+    np.load(archive._snapshot.folder / "vectors.npy", mmap_mode="r+")[3] *= -1  # type: ignore[operator]
+    assert not any("snapshot differs" in problem for problem in archive.check())
+    np.load(archive._snapshot.folder / "scene_text.npy", mmap_mode="r+")[:] = 0  # type: ignore[operator]
+    assert any("snapshot differs" in problem for problem in archive.check())
     with Store.open(folder, write=True) as store:
         store._chips.delete(f"scene_id = '{SCENES[8].info.scene_id}'")
         (problem,) = archive.check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from small_archives import DIM, Written, build, card, scene
 
+from geoglot.archive.archive import Archive
 from geoglot.archive.freeze import freeze
 from geoglot.archive.manifest import MANIFEST_FILE, Manifest
 from geoglot.archive.snapshot import newest_version, open_snapshot
@@ -287,3 +289,24 @@ def test_opening_what_is_no_archive(tmp_path: Path) -> None:
     (folder / "lance" / "chips.lance").rename(folder / "gone")
     with pytest.raises(ArchiveDamagedError):
         Store.open(folder)
+
+
+@pytest.mark.parametrize("harm", ["delete", "cut"])
+def test_missing_data_is_told_not_thrown(tmp_path: Path, harm: str) -> None:
+    folder = build(tmp_path / "a", [OLD, OTHER])
+    for path in (folder / "lance" / "chips.lance" / "data").iterdir():
+        content = path.read_bytes()
+        path.unlink()
+        if harm == "cut":
+            path.write_bytes(content[: len(content) // 2])
+    (problem,) = Archive.open(folder).check()
+    assert "cannot be read" in problem
+    assert ".rs" not in problem
+    with Store.open(folder, write=True) as store:
+        store.remove_scenes([OLD.info.scene_id])
+        with pytest.raises(ArchiveDamagedError, match="cannot be read") as caught:
+            store.finish()
+    assert "new archive" in caught.value.hint
+    shutil.rmtree(folder / "snapshot")
+    with pytest.raises(ArchiveDamagedError, match="cannot be read"):
+        Archive.open(folder)

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ from geoglot.archive.planner import Selection, select
 from geoglot.archive.query import Filter, SearchResult, Term, parse_terms, query_vector
 from geoglot.archive.ranking import EXACT_LIMIT, ExactRanker, Hit, Ranker, hits
 from geoglot.archive.records import SceneRecord
-from geoglot.archive.snapshot import NO_DATE, Snapshot, open_snapshot, state_key
+from geoglot.archive.snapshot import NO_DATE, Arrays, Snapshot, open_snapshot, state_key
 from geoglot.errors import ArchiveDamagedError, UsageError
 from geoglot.models.card import Calibration, Card
 from geoglot.models.encoder import DualEncoder
@@ -282,10 +282,15 @@ class Archive:
         norms = np.linalg.norm(fresh.arrays.vectors, axis=1)
         if bad := int(np.count_nonzero(~(np.abs(norms - 1) <= UNIT_TOLERANCE))):
             problems.append(f"{bad} vectors are not unit")
-        if fresh.key == self._snapshot.key and not np.array_equal(fresh.arrays.vectors, self._snapshot.arrays.vectors):
-            problems.append("the snapshot's vectors differ from the tables; delete the folder snapshot in the archive")
+        if fresh.key == self._snapshot.key and not _same(fresh.arrays, self._snapshot.arrays):
+            problems.append("the snapshot differs from the tables; delete the folder snapshot in the archive")
         infos = [fresh.record(i).info for i in range(fresh.scene_count)]
         return problems + [f"scene {i.name}: its file {i.uri} is gone" for i in infos if _is_gone(i.uri)]
+
+
+def _same(a: Arrays, b: Arrays) -> bool:
+    pairs = ((getattr(a, f.name), getattr(b, f.name)) for f in fields(Arrays))
+    return all(np.array_equal(x, y, equal_nan=x.dtype.kind == "f") for x, y in pairs)
 
 
 def _is_gone(uri: str) -> bool:

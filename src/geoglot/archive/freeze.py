@@ -143,7 +143,7 @@ def _check_counts(folder: Path, records: list[SceneRecord], counts: NDArray[np.i
         if record.chips != count:
             raise ArchiveDamagedError(
                 f"scene {record.info.name} of {folder} should have {record.chips} chips and has {count}",
-                hint="Index the scene again.",
+                hint="Index the scenes again into a new archive.",
             )
 
 
@@ -236,6 +236,8 @@ def _read_vectors(store: Store, row_ids: NDArray[Any], out: NDArray[np.float32])
         out[order[at[hit]]] = vectors[hit]
         filled += int(hit.sum())
     if filled != len(out):
-        raise ArchiveDamagedError(f"{len(out) - filled} of {len(out)} vectors are missing", hint="Index again.")
+        raise ArchiveDamagedError(
+            f"{len(out) - filled} of {len(out)} vectors are missing", hint="Index the scenes again into a new archive."
+        )
     if isinstance(out, np.memmap):
         out.flush()

@@ -68,7 +68,7 @@ class Manifest:
             raise ArchiveMismatchError(
                 f"the archive was built with model {self.model!r} ({self.fingerprint}, {self.dim} wide, "
                 f"{self.image_px} px), not {card.name!r} ({card.fingerprint}, {card.dim} wide, {card.image_px} px)",
-                hint=f"Use model {self.model!r}, or index the scenes again into a new archive with {card.name!r}.",
+                hint=f"Index the scenes again into a new archive{self._or_the_old_model(card)}.",
             )
         if grid is not None and (given := json.loads(json.dumps(grid))) != self.grid:
             differ = sorted(k for k in self.grid.keys() | given.keys() if self.grid.get(k) != given.get(k))
@@ -77,6 +77,10 @@ class Manifest:
                 f"the archive was built with another chip grid ({listing})",
                 hint="Leave the grid options out to use the archive's, or index into a new archive.",
             )
+
+    def _or_the_old_model(self, card: Card) -> str:
+        """A model may change and keep its name; then nothing else is left to choose."""
+        return "" if self.model == card.name else f" with {card.name!r}, or use model {self.model!r}"
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -95,7 +99,9 @@ def read_manifest(folder: Path) -> Manifest:
             f"no archive at {folder}", hint="Make one with `geoglot index`, or give its path with --archive."
         ) from error
     except (OSError, ValueError) as error:
-        raise ArchiveDamagedError(f"{path} cannot be read: {error}", hint="Index the scenes again.") from error
+        raise ArchiveDamagedError(
+            f"{path} cannot be read: {error}", hint="Index the scenes again into a new archive."
+        ) from error
     return _parse(path, raw)
 
 
@@ -113,7 +119,7 @@ def _parse(path: Path, raw: Any) -> Manifest:
             raise ValueError("grid or dim has the wrong type")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArchiveDamagedError(
-            f"{path} is not a valid manifest: {error!r}", hint="Index the scenes again."
+            f"{path} is not a valid manifest: {error!r}", hint="Index the scenes again into a new archive."
         ) from error
     return manifest
 

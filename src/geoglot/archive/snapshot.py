@@ -182,10 +182,14 @@ def newest_version(folder: Path, table: str) -> int:
     try:
         stems = [entry.name.removesuffix(".manifest") for entry in path.iterdir() if entry.suffix == ".manifest"]
     except OSError as error:
-        raise ArchiveDamagedError(f"table {path.parent} is missing: {error}", hint="Index the scenes again.") from error
+        raise ArchiveDamagedError(
+            f"table {path.parent} is missing: {error}", hint="Index the scenes again into a new archive."
+        ) from error
     versions = [_LAST_VERSION - int(s) if len(s) == 20 else int(s) for s in stems if s.isdecimal()]
     if not versions:
-        raise ArchiveDamagedError(f"table {path.parent} has no version", hint="Index the scenes again.")
+        raise ArchiveDamagedError(
+            f"table {path.parent} has no version", hint="Index the scenes again into a new archive."
+        )
     return max(versions)
 
 

@@ -54,6 +54,8 @@ KEEP_VERSIONS = timedelta(minutes=10)
 UNIT_TOLERANCE = 1e-3
 _CANNOT_WRITE = re.compile(r"os error (13|27|28|30|122)\b")
 """In LanceDB's messages: permission denied, file too large, no space left, read-only, quota exceeded."""
+_RUST_SOURCE = re.compile(r", /\S+\.rs:\d")
+"""Where LanceDB's messages go on with a place in its own source code."""
 
 
 class Store:
@@ -252,12 +254,19 @@ class Store:
 
     def read_chips(self, columns: Sequence[str]) -> pa.Table:
         """Columns of all rows of `chips`, leftovers too, with the row ids as `_rowid`."""
-        return self._chips.search().select(list(columns)).with_row_id(True).to_arrow()
+        with _reading_errors(self.folder):
+            return self._chips.search().select(list(columns)).with_row_id(True).to_arrow()
 
     def read_vectors(self, batch_rows: int) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.float32]]]:
         """Batches of (row ids [M], vectors float32 [M, D]) over all rows of `chips`; bounded memory."""
         query = self._chips.search().select(["vector"]).with_row_id(True)
-        for batch in query.to_batches(batch_size=batch_rows):
+        with _reading_errors(self.folder):
+            batches = iter(query.to_batches(batch_size=batch_rows))
+        while True:
+            with _reading_errors(self.folder):
+                batch = next(batches, None)
+            if batch is None:
+                return
             vectors = batch["vector"].flatten().to_numpy().reshape(batch.num_rows, self.manifest.dim)
             yield batch["_rowid"].to_numpy(), vectors
 
@@ -275,8 +284,9 @@ class Store:
         search = self._chips.search(query, vector_column_name="vector").distance_type("cosine")
         if where is not None:
             search = search.where(where, prefilter=True)
-        found = search.nprobes(probes).refine_factor(refine).limit(limit).select([*columns, "_distance"]).to_list()
-        return [dict(row) for row in found]
+        search = search.nprobes(probes).refine_factor(refine).limit(limit).select([*columns, "_distance"])
+        with _reading_errors(self.folder):
+            return [dict(row) for row in search.to_list()]
 
     def count_rows(self) -> int:
         """Rows of `chips`, leftovers too."""
@@ -292,22 +302,14 @@ class Store:
 
     def _tables(self) -> tuple[Any, Any]:
         """(scenes, chips), in this order: see the module's text."""
-        try:
+        with _reading_errors(self.folder):
             connection = _connect(self.folder)
             return connection.open_table("scenes"), connection.open_table("chips")
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ArchiveDamagedError(
-                f"the tables of {self.folder} cannot be opened: {error}", hint="Index the scenes again."
-            ) from error
 
     def _read_scenes(self) -> dict[str, SceneRecord]:
-        try:
+        with _reading_errors(self.folder):
             rows = self._scenes.to_arrow().to_pylist()
             return {row["scene_id"]: _record(row) for row in rows}
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            raise ArchiveDamagedError(
-                f"the scenes of {self.folder} cannot be read: {error}", hint="Index the scenes again."
-            ) from error
 
 
 def new_token() -> str:
@@ -337,10 +339,11 @@ def _claim(folder: Path) -> None:
 
 @contextmanager
 def storage_errors(folder: Path) -> Iterator[None]:
-    """Turn what LanceDB raises when it cannot write into a StorageError; other errors pass through.
+    """Turn what LanceDB raises when it cannot write, or read what should be there, into our errors.
 
     Raises:
         StorageError: The disk is full or the folder cannot be written.
+        ArchiveDamagedError: A file of the tables is missing or cut short.
     """
     try:
         yield
@@ -350,7 +353,27 @@ def storage_errors(folder: Path) -> Iterator[None]:
                 f"cannot write to {folder}: {error}",
                 hint="Free some space and run again; committed scenes are kept.",
             ) from error
-        raise
+        raise _damaged(folder, error) from error
+
+
+@contextmanager
+def _reading_errors(folder: Path) -> Iterator[None]:
+    """As `storage_errors`, where nothing is written.
+
+    Raises:
+        ArchiveDamagedError: A file of the tables is missing or cut short.
+    """
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> ArchiveDamagedError:
+    reason = _RUST_SOURCE.split(str(error))[0]
+    return ArchiveDamagedError(
+        f"the tables of {folder} cannot be read: {reason}", hint="Index the scenes again into a new archive."
+    )
 
 
 def _check_scene(info: SceneInfo, chips: Sequence[Chip], vectors: NDArray[np.float32], dim: int) -> None:
