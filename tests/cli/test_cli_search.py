@@ -182,6 +182,8 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "no such picture": (("--image", "nowhere.png"), "no picture"),
     "table into a file": (("water", "-f", "table", "-o", "x.txt"), "not written to a file"),
     "folder that is not there": (("water", "-o", "nowhere/x.csv"), "cannot write"),
+    "file of no format": (("water", "-o", "x.gpkg"), "'x.gpkg' does not tell its format"),
+    "sign at the end": (('"water" -',), "has nothing after it"),
     "preview of no kind": (("water", "--preview", "out.xyz"), "not a picture's name"),
 }
 
@@ -193,6 +195,7 @@ def test_wrong_use_is_explained(shell: Shell, case: str) -> None:
     assert done.exit_code == 2
     assert expected in done.stderr
     assert "\nError: " in "\n" + done.stderr
+    assert "\nHint:  " in done.stderr
     assert done.stdout == "" or case == "preview of no kind"  # the answer itself is printed before it is drawn
 
 

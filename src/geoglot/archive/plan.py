@@ -116,7 +116,7 @@ def _fingerprints(sources: Iterable[Source]) -> tuple[dict[str, str], list[Failu
         try:
             marks[source.uri] = fingerprint(source.uri)
         except SourceError as error:
-            failed.append(Failure(source.uri, type(error).__name__, str(error)))
+            failed.append(Failure.of(source.uri, error))
     return marks, failed
 
 

@@ -70,10 +70,12 @@ class Filter:
         if self.gsd_m is not None:
             low, high = self.gsd_m
             if math.isnan(low) or math.isnan(high) or not 0 <= low <= high:
-                raise UsageError(f"gsd_m range {self.gsd_m} is not 0 <= finest <= coarsest")
+                raise UsageError(
+                    f"gsd_m range {self.gsd_m} is not 0 <= finest <= coarsest", hint="Swap the two, or leave one out."
+                )
         if self.polygon is not None:
             if self.polygon.is_empty:
-                raise UsageError("the polygon is empty")
+                raise UsageError("the polygon is empty", hint="Draw one with an inside.")
             west, south, east, north = self.polygon.bounds
             if not (-180 <= west <= east <= 180 and -90 <= south <= north <= 90):
                 raise UsageError(
@@ -147,7 +149,9 @@ def parse_terms(text: str) -> tuple[Term, ...]:
             terms.append(Term(-1.0 if sign == "-" else 1.0, piece.kind, piece.value))
         sign, after_text = "", piece.kind == "text"
     if sign:
-        raise QueryError(f"the sign {sign!r} at the end of {text!r} has nothing after it")
+        raise QueryError(
+            f"the sign {sign!r} at the end of {text!r} has nothing after it", hint='Write "harbour" - "bridge".'
+        )
     if not terms or any(not term.value.strip() for term in terms):
         raise EmptyQueryError("the query is empty", hint='Ask for something, such as "boats in a harbour".')
     return tuple(terms)
@@ -255,7 +259,9 @@ def read_picture(path: str, image_px: int) -> Images:
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise QueryError(f"there is no picture {path!r}", hint="To search for that as a text, put it in quotes.")
+        raise QueryError(
+            f"there is no picture {path!r}", hint="Check the path; to search for it as a text, put it in quotes."
+        )
     from geoglot.imagery.scene import open_scene
     from geoglot.types import Window
 

@@ -25,7 +25,9 @@ def read_region(path: str | Path) -> BaseGeometry:
     try:
         polygons = [shapely.geometry.shape(raw) for raw in _polygons(json.loads(file.read_text("utf-8")))]
     except OSError as error:
-        raise UsageError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+        raise UsageError(
+            f"cannot read {str(path)!r}: {error.strerror or error}", hint="Give a GeoJSON file with polygons."
+        ) from error
     except (ValueError, TypeError, KeyError, AttributeError, shapely.errors.GEOSException) as error:
         raise UsageError(f"{str(path)!r} is not GeoJSON: {error}", hint="Give a GeoJSON file with polygons.") from error
     if not polygons:

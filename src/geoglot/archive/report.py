@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from geoglot.errors import StorageError
+from geoglot.errors import GeoglotError, StorageError
 
 RUNS_FOLDER = "runs"
 
@@ -25,11 +25,18 @@ class Failure:
         uri: Its path or URL.
         error: Name of the error's class, e.g. "UnreadableSceneError".
         message: What happened.
+        hint: What to do, or an empty string.
     """
 
     uri: str
     error: str
     message: str
+    hint: str = ""
+
+    @classmethod
+    def of(cls, uri: str, error: GeoglotError) -> Failure:
+        """From what was raised."""
+        return cls(uri, type(error).__name__, str(error), error.hint)
 
 
 @dataclass(frozen=True, slots=True)

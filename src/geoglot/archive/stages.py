@@ -80,7 +80,7 @@ def read_scenes(
         if isinstance(error, SceneChangedError):
             error = yield from _read_if_steady(source, grid, size_px, limits, clock)
         if error:
-            yield SceneFailed(Failure(source.uri, type(error).__name__, str(error)))
+            yield SceneFailed(Failure.of(source.uri, error))
 
 
 def _read_if_steady(

@@ -172,7 +172,7 @@ def _print_report(report: IngestReport) -> None:
 
     out = results()
     changes = [(name, getattr(report, name)) for name in ("added", "replaced", "removed")]
-    told = ", ".join(f"{len(uris):,} {name}" for name, uris in changes if uris) or "nothing to do"
+    told = ", ".join(f"{len(uris):,} {name}" for name, uris in changes if uris) or "nothing new"
     verb = "Would change" if report.dry_run else "Archive"
     out.print(f"{verb} {report.archive}: {told}, {len(report.unchanged):,} unchanged.")
     if report.dry_run:
@@ -184,7 +184,7 @@ def _print_report(report: IngestReport) -> None:
         out.print(f"{plural(report.chips, 'chip')} written{empty} in {seconds(report.elapsed_s)}{rate}.")
     if report.failed:
         notes().print(f"{plural(len(report.failed), 'scene')} could not be used:", style="bold yellow")
-        _list(notes(), "", [f"{failure.uri}\n    {failure.message}" for failure in report.failed])
+        _list(notes(), "", [f"{f.uri}\n    {f.message}" + f"\n    {f.hint}" * bool(f.hint) for f in report.failed])
     elif report.added and not report.dry_run:
         where = "" if report.archive == ".geoglot" else f" --archive {report.archive!r}"
         say(f'Now ask: geoglot "harbour with boats"{where}')

@@ -115,7 +115,11 @@ def search(
 
 def _format(name: str | None, output: Path | None) -> str:
     suffix = output.suffix.lower().lstrip(".") if output else ""
-    chosen = name or (suffix if suffix in FORMATS else "geojson" if output else "table")
+    if output and name is None and suffix not in FORMATS:
+        raise UsageError(
+            f"{str(output)!r} does not tell its format", hint=f"Add --format, or end it in {', '.join(FORMATS[1:])}."
+        )
+    chosen = name or suffix or "table"
     if chosen not in FORMATS:
         raise UnknownNameError("format", chosen, FORMATS)
     if chosen == "table" and output:
@@ -184,7 +188,7 @@ def _comment(found: SearchResult, shown: SearchResult, wanted: Filter, skip: int
         if count:
             say(f"Left out: {plural(count, 'scene')} that {lack if count == 1 else lack.replace('has', 'have')}.")
     if not found.total:
-        notes().print("Nothing to search: the filters leave no chip.", style="bold")
+        notes().print("Nothing to search: the archive holds no chip that the filters let through.", style="bold")
     elif found.nothing_matches:
         near = " Nearest misses:" if shown.matches else " --all shows the nearest misses." if found.matches else ""
         notes().print(f"Nothing matches.{near}", style="bold")

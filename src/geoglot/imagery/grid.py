@@ -87,7 +87,9 @@ class ChipGrid:
     def __post_init__(self) -> None:
         _check_overlap(self.overlap)
         if not self.ground_m or min(self.ground_m) <= 0 or not all(math.isfinite(g) for g in self.ground_m):
-            raise UsageError(f"ground sizes {self.ground_m} must be positive metres, at least one")
+            raise UsageError(
+                f"ground sizes {self.ground_m} must be positive metres, at least one", hint="Try 160 and 640."
+            )
         if not self.plain_px or min(self.plain_px) < 1:
             raise UsageError(f"plain sizes {self.plain_px} must be positive pixels, at least one")
         if not 1 <= self.min_px <= self.max_px:
@@ -146,4 +148,4 @@ class ChipGrid:
 
 def _check_overlap(overlap: float) -> None:
     if not 0 <= overlap < 1:
-        raise UsageError(f"overlap must lie in [0, 1), got {overlap}")
+        raise UsageError(f"overlap must lie in [0, 1), got {overlap}", hint="Try 0.25.")
