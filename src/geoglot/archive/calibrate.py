@@ -96,9 +96,12 @@ def measure_background(sample: Vectors, prompts: Vectors, calibration: Calibrati
 
 
 def confidences(chips: Vectors, query: Vectors, background: Background, calibration: Calibration) -> Floats:
-    """Confidence in [0, 1] of chips float32 [M, D] for a query float32 [D] -> [M]. Never falls as v·q grows alone."""
+    """Confidence in [0, 1] of chips float32 [M, D] for a query float32 [D] -> [M]. Never falls as v·q grows alone.
+
+    Rounded to 1e-6: the digits beyond depend on how many chips are multiplied at once, and pages must agree.
+    """
     z = standard_margins(chips, query, background, calibration)
-    return logistic(calibration.slope * z + calibration.offset)
+    return np.round(logistic(calibration.slope * z + calibration.offset), 6)
 
 
 def standard_margins(chips: Vectors, query: Vectors, background: Background, calibration: Calibration) -> Floats:

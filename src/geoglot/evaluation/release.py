@@ -86,11 +86,12 @@ def fit(archives: Sequence[Labelled], prompts: Vectors) -> Fit:
         archives: At least two unlike ones, or the threshold holds for one kind of imagery only.
         prompts: The background prompts' vectors [P, D].
     """
-    fits = [_fit_at(archives, prompts, Calibration(temperature)) for temperature in TEMPERATURES]
+    fits = [fit_at(archives, prompts, Calibration(temperature)) for temperature in TEMPERATURES]
     return min(fits, key=lambda found: found.log_loss)
 
 
-def _fit_at(archives: Sequence[Labelled], prompts: Vectors, calibration: Calibration) -> Fit:
+def fit_at(archives: Sequence[Labelled], prompts: Vectors, calibration: Calibration) -> Fit:
+    """As `fit`, with the temperature and likeness of `calibration`."""
     z = []
     for a in archives:
         background = measure_background(a.images, prompts, calibration)
