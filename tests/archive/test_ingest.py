@@ -17,6 +17,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
+from geoglot.archive import plan
 from geoglot.archive import stages as stages_module
 from geoglot.archive.ingest import ingest
 from geoglot.archive.report import IngestReport, Progress
@@ -450,3 +451,14 @@ def test_reading_runs_ahead_of_the_encoder(tmp_path: Path, scenes: Path, monkeyp
 
     monkeypatch.setattr(stages_module, "open_scene", note)
     assert len(ingest(tmp_path / "a", scenes, Waiting(), GRID, batch=4).added) == 4
+
+
+def test_what_cannot_be_looked_at_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = str(tmp_path / "locked" / "a.tif")
+    assert plan._gone([str(tmp_path)], [uri]) == {uri}
+
+    def locked(_path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", locked)
+    assert plan._gone([str(tmp_path)], [uri]) == set()

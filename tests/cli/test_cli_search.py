@@ -205,6 +205,13 @@ def test_a_folder_is_not_a_question(shell: Shell, world: Path) -> None:
     assert "geoglot index" in done.stderr
 
 
+@pytest.mark.parametrize("ending", ["", ".png"])
+def test_a_question_may_be_longer_than_a_path(shell: Shell, ending: str) -> None:
+    done = shell("water/" + "x" * 5000 + ending)
+    assert done.exit_code == 2
+    assert "Error: " in done.stderr
+
+
 @pytest.mark.parametrize(
     "content",
     ["not json", "{}", "[]", '{"type": "Point", "coordinates": [1, 2]}', '{"type": "Polygon", "coordinates": 3}'],

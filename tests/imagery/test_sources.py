@@ -179,3 +179,9 @@ def test_local_fingerprint_changes_with_content(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(SourceError):
         fingerprint(str(path))
+
+
+def test_a_path_that_cannot_be_looked_at() -> None:
+    with pytest.raises(SourceError, match="too long") as caught:  # as in a locked folder, but for root too
+        find_sources("x" * 5000)
+    assert caught.value.hint

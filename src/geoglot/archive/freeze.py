@@ -73,7 +73,7 @@ def write_snapshot(store: Store) -> Snapshot:
     except OSError as error:
         raise StorageError(
             f"cannot write a snapshot to {home}: {error}",
-            hint="The archive itself is whole. Free some space; until then searching is slower.",
+            hint="The archive itself is whole, only slower to search. Free some space, or make the folder writable.",
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -123,7 +123,18 @@ def _fingerprints(sources: Iterable[Source]) -> tuple[dict[str, str], list[Failu
 def _gone(specs: Iterable[str], uris: Iterable[str]) -> set[str]:
     """Local scenes that a folder or glob would list, were their files still there."""
     scopes = [_scope(spec) for spec in specs if not is_url(spec) and not _is_document(spec)]
-    return {u for u in uris if not is_url(u) and any(covers(u) for covers in scopes) and not Path(u).exists()}
+    return {u for u in uris if not is_url(u) and any(covers(u) for covers in scopes) and _is_gone(u)}
+
+
+def _is_gone(path: str) -> bool:
+    """True when the file is surely not there; what lies in a locked folder is not gone."""
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _scope(spec: str) -> Callable[[str], bool]:

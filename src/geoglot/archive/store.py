@@ -350,7 +350,7 @@ def storage_errors(folder: Path) -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         if isinstance(error, OSError) or _CANNOT_WRITE.search(str(error)):
             raise StorageError(
-                f"cannot write to {folder}: {error}",
+                f"cannot write to {folder}: {_RUST_SOURCE.split(str(error))[0]}",
                 hint="Free some space and run again; committed scenes are kept.",
             ) from error
         raise _damaged(folder, error) from error

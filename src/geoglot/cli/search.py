@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -145,7 +146,7 @@ def _question(text: list[str], like: list[str], image: list[Path]) -> tuple[str,
 
 
 def _refuse_folder(words: str) -> None:
-    if ("/" in words or "\\" in words) and Path(words).is_dir():
+    if ("/" in words or "\\" in words) and os.path.isdir(words):  # noqa: PTH112 - any text
         raise UsageError(f"{words!r} is a folder, not a question", hint=f"To index it: geoglot index {words!r}")
 
 

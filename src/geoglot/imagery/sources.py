@@ -64,9 +64,15 @@ def find_sources(spec: str | Path, *, recursive: bool = True) -> list[Source]:
     if is_url(text):
         return _finish(_from_url(text), text)
     path = Path(text).expanduser()
-    if path.is_dir():
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:
+        raise SourceError(
+            f"cannot look at {text!r}: {error.strerror}", hint="Check the folder's permissions."
+        ) from error
+    if is_folder:
         return _finish((Source(str(p)) for p in _without_sidecars(_walk(path.resolve(), recursive))), text)
-    if path.is_file():
+    if is_file:
         return _finish(_from_file(path.resolve()), text)
     if glob.has_magic(text):
         return _finish(_from_glob(str(path)), text)
@@ -103,7 +109,7 @@ def _from_file(path: Path) -> Iterable[Source]:
 def _from_glob(pattern: str) -> Iterable[Source]:
     for name in glob.iglob(pattern, recursive=True):  # noqa: PTH207 (Path.glob takes no absolute pattern)
         path = Path(name).resolve()
-        if path.is_file() and path.suffix.lower() in SUFFIXES:
+        if path.suffix.lower() in SUFFIXES and os.path.isfile(path):  # noqa: PTH113 - what may not be seen is no match
             yield Source(str(path))
 
 
