@@ -75,6 +75,15 @@ def test_a_scene_that_is_gone_is_named_and_framed(scene: Path, tmp_path: Path) -
     assert data["scenes"][0]["rings"]
 
 
+def test_a_scene_that_has_another_size_now_is_named(scene: Path, tmp_path: Path) -> None:
+    match = match_of(scene, Window(50, 0, 100, 50))
+    with rasterio.open(scene, "w", driver="GTiff", width=20, height=20, count=3, dtype="uint8") as out:
+        out.write(np.ones((3, 20, 20), np.uint8))
+    (unread,) = contact_sheet(tmp_path / "sheet.png", [Section("x", [match])])
+    assert "100 x 50 pixels when it was indexed" in unread.reason
+    assert write_map_page(tmp_path / "map.html", [Question("x", [match])])
+
+
 def test_the_page_holds_questions_scenes_and_chips(scene: Path, tmp_path: Path) -> None:
     match, out = match_of(scene, Window(0, 0, 50, 50)), tmp_path / "map.html"
     assert write_map_page(out, [Question("储油罐 </script>", [match], language="zh")], note="synthetic imagery") == ()

@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoglot.archive.pictures import Unread, chip_pictures, thumbnail
+from geoglot.archive.pictures import Unread, chip_pictures, open_again, thumbnail
 from geoglot.errors import SceneError, SourceError, StorageError
 from geoglot.types import Match, SceneInfo, Window
 
@@ -93,14 +93,11 @@ def _scenes_to_show(matches: Iterable[Match], others: Iterable[SceneInfo]) -> li
 
 
 def _scene_records(scenes: Sequence[SceneInfo], scene_px: int) -> tuple[list[dict[str, Any]], list[Unread]]:
-    from geoglot.imagery.scene import open_scene
-    from geoglot.imagery.sources import Source
-
     records, unread = [], []
     for scene in scenes:
         record = _describe(scene)
         try:
-            with open_scene(Source(scene.uri, scene.acquired, scene.sensor)) as opened:
+            with open_again(scene) as opened:
                 record |= _placed_picture(opened, scene_px)
         except (SceneError, SourceError) as error:
             unread.append(Unread(scene.name, str(error)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoglot.errors import SceneError, SourceError, StorageError, UsageError
+from geoglot.errors import SceneChangedError, SceneError, SourceError, StorageError, UsageError
 from geoglot.types import Match, SceneInfo, Window
 
 if TYPE_CHECKING:
@@ -63,18 +63,34 @@ def chip_pictures(matches: Iterable[Match], side_px: int) -> tuple[dict[str, Ima
         matches: In any order; a chip that occurs twice is read once.
         side_px: Longer side of each picture.
     """
-    from geoglot.imagery.scene import open_scene
-    from geoglot.imagery.sources import Source
-
     pictures: dict[str, Image] = {}
     unread: list[Unread] = []
     for scene, windows in _by_scene(matches).items():
         try:
-            with open_scene(Source(scene.uri, scene.acquired, scene.sensor)) as opened:
+            with open_again(scene) as opened:
                 pictures |= {name: thumbnail(opened, window, side_px) for name, window in windows.items()}
         except (SceneError, SourceError) as error:
             unread.append(Unread(scene.name, str(error)))
     return pictures, tuple(unread)
+
+
+def open_again(scene: SceneInfo) -> Scene:
+    """Open a scene of the archive for its pictures.
+
+    Raises:
+        SceneChangedError: Its size is not what it was, so its chips lie elsewhere now.
+        SceneError, SourceError: See open_scene.
+    """
+    from geoglot.imagery.scene import open_scene
+    from geoglot.imagery.sources import Source
+
+    opened = open_scene(Source(scene.uri, scene.acquired, scene.sensor))
+    if (opened.info.width, opened.info.height) != (scene.width, scene.height):
+        opened.close()
+        raise SceneChangedError(
+            f"{scene.uri!r} was {scene.width} x {scene.height} pixels when it was indexed", hint="Index it again."
+        )
+    return opened
 
 
 def _by_scene(matches: Iterable[Match]) -> dict[SceneInfo, dict[str, Window]]:
