@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ATTEMPTS = 5
-BATCH_ROWS = 8192
+BATCH_ROWS = 2048
 ABANDONED_S = 3600.0
 """A temporary folder this old belongs to a process that was killed while it wrote a snapshot."""
 COLUMNS = ("scene_id", "token", "x0", "y0", "x1", "y1", "ground_m", "west", "south", "east", "north", "rings")

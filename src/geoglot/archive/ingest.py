@@ -47,9 +47,9 @@ from geoglot.models.card import Card
 from geoglot.models.encoder import DualEncoder
 from geoglot.types import SceneInfo
 
-BELT_BYTES = 16 << 20
-"""Pixels that may wait for the encoder; the same again for vectors that wait for the store. 600 chips of 96 px, seconds
-of encoding; a longer belt only costs memory."""
+BELT_BYTES = 8 << 20
+"""Pixels that may wait for the encoder; the same again for vectors that wait for the store. 220 chips of 112 px, half
+a second of encoding; a longer belt only costs memory."""
 
 CHIP_BYTES = 1500
 """What a Chip weighs beside its vector, about: five objects, two strings, a ring of five points."""

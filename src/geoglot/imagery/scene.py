@@ -30,8 +30,8 @@ from geoglot.imagery.render import Rendering, choose_rendering
 from geoglot.imagery.sources import Source, fingerprint, is_url
 from geoglot.types import Chip, SceneInfo, Window, chip_id
 
-CACHE_BYTES = 64 * 2**20
-"""GDAL's block cache. Holds four rows of 512 px RGB tiles of a 20,000 px wide scene: what two strips of chips share."""
+CACHE_BYTES = 24 * 2**20
+"""GDAL's block cache: thirty RGB tiles of 512 px, more than neighbouring patches share. 64 MiB was no faster."""
 
 SAMPLE_SIDE_PX = 768
 """The stretch is fitted on at most this many pixels squared."""
