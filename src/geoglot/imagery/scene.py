@@ -31,7 +31,7 @@ from geoglot.imagery.sources import Source, fingerprint, is_url
 from geoglot.types import Chip, SceneInfo, Window, chip_id
 
 CACHE_BYTES = 24 * 2**20
-"""GDAL's block cache: thirty RGB tiles of 512 px, more than neighbouring patches share. 64 MiB was no faster."""
+"""GDAL's block cache: thirty RGB tiles of 512 px, more than neighbouring patches share."""
 
 SAMPLE_SIDE_PX = 768
 """The stretch is fitted on at most this many pixels squared."""
