@@ -237,6 +237,7 @@ def run(config: Config, data: Path, out: Path) -> Path:
     for step, batch in enumerate(batches(config, pools, tokenizer.concepts, start), start=start):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * cosine_schedule(step, config.steps, config.warmup)
+        torch.manual_seed(config.seed * 1_000_003 + step)  # dropout, too, depends on the seed and the step alone
         loss, parts = loss_of(student, batch, config)
         if not torch.isfinite(loss):
             raise UsageError(f"the loss is {loss.item()} at step {step}", hint="Lower learning_rate.")
