@@ -305,7 +305,7 @@ def _resume(
 
 
 def smoke(config: Config) -> Config:
-    """The same recipe in seconds: tiny batches, few steps, few drawings."""
+    """The same recipe with tiny batches, few steps and few drawings: seconds, once the data is read."""
     batch = replace(config, steps=4, rsicd=6, eurosat=4, sandbox=4, warmup=1, phases=((1.0, 32),))
     return replace(batch, sandbox_per_kind=1, sandbox_from=0, checkpoint_every=2)
 
