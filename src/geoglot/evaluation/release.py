@@ -119,7 +119,7 @@ def release(run: Path, data: Path, image_px: int, out: Path, prose: Path, *, pre
         prose: TOML with the card's fixed part.
         precision: "int8" or "fp32" image tower.
     """
-    from geoglot.models.export import export_image, export_text, load_towers, quantize_image
+    from geoglot.models.export import export_image, export_text, load_towers, quantize_image, strip_traces
 
     towers = load_towers(run / "final.pt")
     tokenizer = freeze_tokenizer(run)
@@ -132,6 +132,8 @@ def release(run: Path, data: Path, image_px: int, out: Path, prose: Path, *, pre
         if precision == "int8":
             chips = read_samples(data / "rsicd" / "captions.jsonl", "train")[::34]
             quantize_image(work / "fp32.onnx", work / FILES["image"], load_pixels(chips, image_px))
+        strip_traces(work / FILES["image"])
+        strip_traces(work / FILES["text"])
         background = background_prompts(tokenizer)
         head = {"image_px": image_px, "background": list(background)}
         _write_card(work, prose, head, Calibration(), {})
