@@ -12,6 +12,10 @@
     │   ├── SceneTooLargeError     over a stated limit (decompression bombs)
     │   └── SceneChangedError      the file changed while it was read
     ├── SourceError                a folder, glob, STAC document or URL that cannot be listed
+    ├── SampleError                one image-text pair cannot be used; training counts and reports it
+    ├── TrainingError              a run that is not worth going on with
+    │   ├── DivergedError          the loss is not finite, or has jumped
+    │   └── CollapsedError         all embeddings became alike, or nothing is learned
     ├── ArchiveError
     │   ├── ArchiveNotFoundError
     │   ├── ArchiveMismatchError   model, preprocessing or chip grid differ
@@ -96,6 +100,22 @@ class SceneChangedError(SceneError):
 
 class SourceError(GeoglotError):
     """A folder, glob, STAC document or URL that cannot be listed."""
+
+
+class SampleError(GeoglotError):
+    """One image-text pair cannot be used. Training counts it, reports it by name, and goes on without it."""
+
+
+class TrainingError(GeoglotError):
+    """A training run that is not worth going on with."""
+
+
+class DivergedError(TrainingError):
+    """The loss is not finite, or has jumped and stays up."""
+
+
+class CollapsedError(TrainingError):
+    """All embeddings became alike, or the loss never left what guessing gives."""
 
 
 class ArchiveError(GeoglotError):
