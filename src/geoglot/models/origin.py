@@ -1,0 +1,141 @@
+"""What a card says about a released model beside its name: input, tokens, where it comes from, terms, doubts.
+
+Each class is a table of the TOML with the same keys; `from_table` reads one and refuses what does not belong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+Table = TypeVar("Table")
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """From RGB pixels of any size to the image tower's input.
+
+    Attributes:
+        mean, std: Per channel, of pixels in [0, 1].
+        resize: "shortest" makes the shortest side image_px and takes the centre; "squash" makes both sides image_px.
+        interpolation: Of the resize.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: Literal["shortest", "squash"] = "shortest"
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerSource:
+    """How texts become tokens. The context stands in the architecture's text tower.
+
+    Attributes:
+        kind: Which reader.
+        repo, file: Hub repository and file that `pull` takes it from.
+        note: What is not certain about it, for people.
+    """
+
+    kind: Literal["clip_bpe", "sentencepiece_xlmr", "gemma", "concepts"]
+    repo: str = ""
+    file: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the authors keep the weights.
+
+    Attributes:
+        repo, file: Hub repository and file in it; or
+        url: a plain https address; with neither there is no public address and the user gives a path.
+        member: The file inside, when the address gives a zip.
+        sha256: Of the file at the address, where somebody publishes it, else empty: then `pull` records what it saw.
+            A published prefix is compared as far as it goes.
+        max_bytes: `pull` gives up beyond.
+        note: Who publishes the checksum, and what to know about the file.
+    """
+
+    repo: str = ""
+    file: str = ""
+    url: str = ""
+    member: str = ""
+    sha256: str = ""
+    max_bytes: int = 8_000_000_000
+    note: str = ""
+
+    @property
+    def address(self) -> str:
+        """What a person would look up; empty without a public address."""
+        return f"hf-hub:{self.repo}/{self.file}" if self.repo else self.url
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """The weights' own terms.
+
+    Attributes:
+        id: SPDX identifier, or "none stated".
+        use: "free"; "noncommercial"; or "unstated", when the authors do not say what may be done.
+        text: What `pull` prints.
+    """
+
+    id: str
+    use: Literal["free", "noncommercial", "unstated"]
+    text: str
+
+    @property
+    def needs_consent(self) -> bool:
+        """True when `pull` must be told that the terms are accepted."""
+        return self.use != "free"
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """What a checkpoint cannot say about itself, and how sure the card is.
+
+    Attributes:
+        activation: "known"; "assumed": the card's value is a default with a reason, said aloud when the model is
+            pulled; "undecided": whoever brings the model must choose.
+        activation_why: The source, or the reason.
+        context: "known"; or "detect": 77 or 248 tokens, read off the checkpoint.
+        context_why: The reason.
+    """
+
+    activation: Literal["known", "assumed", "undecided"] = "known"
+    activation_why: str = ""
+    context: Literal["known", "detect"] = "known"
+    context_why: str = ""
+
+
+NO_DOUBTS = Doubts()
+
+
+def from_table(kind: type[Table], table: dict[str, Any]) -> Table:
+    """A dataclass from a TOML table with the same keys; nested dataclasses from nested tables, lists to tuples.
+
+    Raises:
+        TypeError: A key is missing or unknown, or a value has the wrong type.
+        ValueError: A value is not one of the allowed words.
+    """
+    hints = get_type_hints(kind)
+    if unknown := sorted(set(table) - set(hints)):
+        raise TypeError(f"{kind.__name__} has no {', '.join(unknown)}")
+    return kind(**{key: _value(hints[key], value, f"{kind.__name__}.{key}") for key, value in table.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise ValueError(f"{where} is {value!r}, not one of {', '.join(map(repr, get_args(hint)))}")
+        return value
+    if get_origin(hint) is tuple:
+        return tuple(_value(get_args(hint)[0], item, where) for item in value)
+    if isinstance(value, dict):
+        return from_table(hint, value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise TypeError(f"{where} is {value!r}, not {hint.__name__}")
+    return value
