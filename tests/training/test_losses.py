@@ -6,7 +6,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from geoglot.training.losses import cosine_schedule, label_positives, multi_positive_nce, same_text  # noqa: E402
+from geoglot.training.losses import (  # noqa: E402
+    cosine_schedule,
+    label_positives,
+    maybe_positives,
+    multi_positive_nce,
+    same_text,
+)
 
 
 def _unit(rows: int, dim: int) -> torch.Tensor:
@@ -44,8 +50,30 @@ def test_several_positives_against_a_loop() -> None:
 def test_positives() -> None:
     tokens = torch.tensor([[1, 2, 0], [1, 2, 0], [2, 1, 0]])
     assert same_text(tokens).tolist() == [[True, True, False], [True, True, False], [False, False, True]]
-    fits = label_positives(torch.tensor([4, -1, 5]), torch.tensor([4, 4, -1]))
-    assert fits.tolist() == [[True, False, False], [True, False, False], [False, False, False]]
+    kin = torch.eye(6, dtype=torch.bool)
+    kin[4, 5] = kin[5, 4] = True
+    fits = label_positives(torch.tensor([4, -1, 5]), torch.tensor([4, 3, -1]), kin)
+    assert fits.tolist() == [[True, False, True], [False, False, False], [False, False, False]]
+    labels, sources = torch.tensor([4, 4, 5, -1]), torch.tensor([0, 0, 1, 1])
+    assert maybe_positives(labels, sources, kin).tolist() == [
+        [False, False, True, False],
+        [False, False, True, False],
+        [True, True, False, False],
+        [False] * 4,
+    ]
+
+
+def test_unsure_pairs_count_neither_way() -> None:
+    images, texts, scale = _unit(4, 6), _unit(4, 6).roll(1, 1), torch.tensor(5.0)
+    positives, unsure = torch.eye(4, dtype=torch.bool), torch.zeros(4, 4, dtype=torch.bool)
+    unsure[0, 2] = True
+    logits = scale * images @ texts.T
+    rows = [torch.logsumexp(logits[i][[j for j in range(4) if not unsure[i, j]]], 0) - logits[i, i] for i in range(4)]
+    columns = [
+        torch.logsumexp(logits[:, j][[i for i in range(4) if not unsure[i, j]]], 0) - logits[j, j] for j in range(4)
+    ]
+    expected = (torch.stack(rows).mean() + torch.stack(columns).mean()) / 2
+    assert torch.allclose(multi_positive_nce(images, texts, scale, positives, unsure), expected, atol=1e-5)
 
 
 def test_schedule() -> None:

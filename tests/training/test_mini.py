@@ -10,9 +10,11 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from geoglot.errors import UnknownNameError, UsageError  # noqa: E402
+from geoglot.data.objects import object_crops  # noqa: E402
+from geoglot.errors import SourceError, UnknownNameError, UsageError  # noqa: E402
 from geoglot.models.tokenizer import ConceptTokenizer  # noqa: E402
 from geoglot.training.config import load_config  # noqa: E402
+from geoglot.training.labels import LabelNames  # noqa: E402
 from geoglot.training.pools import make_pool, token_uses, vary_tokens  # noqa: E402
 from geoglot.training.recipes import mini  # noqa: E402
 from geoglot.training.views import ViewRanges, random_views  # noqa: E402
@@ -101,6 +103,58 @@ def test_learns_two_colours(toy_data: Path, tmp_path: Path) -> None:
     images = towers.image(colours.expand(2, 3, 32, 32) + noise)
     scores = torch.nn.functional.cosine_similarity(images[:, None], texts[None], dim=2)
     assert scores.argmax(1).tolist() == [0, 1]
+
+
+def test_a_run_starts_from_the_one_before(toy_data: Path, tmp_path: Path) -> None:
+    before = tmp_path / "first.toml"
+    before.write_text(
+        'steps = 2\nrsicd = 6\neurosat = 4\nsandbox = 0\nphases = [[1.0, 32]]\nwarmup = 1\n'
+        f'label_names = "{ROOT / "configs" / "mini_labels.toml"}"\n'
+    )
+    still = _config(after=str(before), steps=1, learning_rate=0.0, ema=0.0)
+    mini.run(still, toy_data, tmp_path / "run")
+    first, second = (
+        torch.load(tmp_path / "run" / part / "final.pt", weights_only=True)["weights"] for part in ("before", ".")
+    )
+    learned = [key for key in first if "running" not in key and "num_batches" not in key]
+    assert all(torch.equal(first[key], second[key]) for key in learned)
+    tokens = [(tmp_path / "run" / part / "tokenizer.json").read_bytes() for part in ("before", ".")]
+    assert tokens[0] == tokens[1]
+
+
+def test_classes_of_two_sources_that_share_a_name_are_kin() -> None:
+    names = LabelNames({"a": {"Forest": ["forest", "woods"]}, "b": {"F": ["forest"], "R": ["river"]}})
+    assert [names.number("a", "Forest"), names.number("b", "F"), names.number("b", "R")] == [0, 1, 2]
+    assert names.number("b", None) == -1
+    assert names.number("c", "bare_land") == 3
+    assert names.of(3) == ["bare land"]
+    assert names.kin().tolist() == [
+        [True, True, False, False],
+        [True, True, False, False],
+        [False, False, True, False],
+        [False, False, False, True],
+    ]
+
+
+def test_object_crops_show_their_object(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    pixels = np.zeros((200, 300, 3), np.uint8)
+    pixels[20:40, 250:290] = 255
+    Image.fromarray(pixels).save(tmp_path / "images" / "a.png")
+    raw = {
+        "images": [{"id": 0, "file_name": "a.png", "split": "train"}, {"id": 1, "file_name": "b.png", "split": "test"}],
+        "annotations": [{"image_id": 0, "category_id": 3, "bbox": [250, 20, 40, 20]}],
+        "categories": [{"id": 3, "name": "ship"}],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(raw))
+    for seed in range(20):
+        chips, labels = object_crops(tmp_path, seed, side_px=64)
+        assert chips.shape == (1, 64, 64, 3)
+        assert labels == ["ship"]
+        share = (chips[0, :, :, 0] > 127).mean()
+        assert 0.04 < share < 0.4  # 2:1 box in windows of 1.2 to 3 times its longer side
+    with pytest.raises(SourceError, match="no detection set"):
+        object_crops(tmp_path / "nowhere", 0)
 
 
 def test_pool_draws_fitting_texts() -> None:
