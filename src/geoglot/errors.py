@@ -24,7 +24,10 @@
     │   └── ArchiveDamagedError
     ├── ModelError
     │   ├── ModelNotFoundError
-    │   └── ModelFileError         missing, corrupt or wrong for its card
+    │   ├── ModelFileError         missing, corrupt or wrong for its card
+    │   ├── ModelBusyError         another process is writing the model
+    │   ├── DownloadError          a file could not be fetched, or came out wrong
+    │   └── TermsError             the weights' terms were not accepted
     ├── MissingExtraError          an optional package is not installed; prints the command
     └── StorageError               the disk is full or cannot be written
 
@@ -152,6 +155,18 @@ class ModelNotFoundError(ModelError):
 
 class ModelFileError(ModelError):
     """A model file is missing, corrupt, or wrong for its card."""
+
+
+class ModelBusyError(ModelError):
+    """Another process is writing the model."""
+
+
+class DownloadError(ModelError):
+    """A file of a model could not be fetched, or is not what its publisher says it is."""
+
+
+class TermsError(ModelError):
+    """The terms of a model's weights must be accepted first."""
 
 
 class MissingExtraError(GeoglotError):
