@@ -90,7 +90,7 @@ class ImageTower(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Token ids [B, T], 0 is padding -> [B, D], not normalised."""
+    """Token ids [B, T] for any T up to the context, 0 is padding -> [B, D], not normalised."""
 
     def __init__(self, shape: TowerShape) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class TextTower(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         present = ids != PAD  # [B, T]
-        x = self.tokens(ids) + self.positions  # [B, T, W]
+        x = self.tokens(ids) + self.positions[: ids.shape[1]]  # [B, T, W]
         mask = torch.zeros(present.shape, dtype=x.dtype, device=x.device).masked_fill(~present, -1e4)[:, None, None, :]
         for layer in self.layers:
             x = layer(x, mask)

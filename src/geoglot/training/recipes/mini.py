@@ -108,7 +108,8 @@ class Student(nn.Module):
     def forward(self, views: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         pooled = torch.cat([self.towers.image.features(part).mean((2, 3)) for part in views.split(CHUNK)])  # [B, C]
         images = F.normalize(self.towers.image.project(pooled), dim=1)
-        texts = F.normalize(self.towers.text(tokens), dim=1)
+        longest = int((tokens > 0).sum(1).max())
+        texts = F.normalize(self.towers.text(tokens[:, :longest]), dim=1)
         return images, texts, self.head(F.dropout(pooled, 0.2, self.training))
 
 
