@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from geoglot.data.glossary import LANGUAGES, concepts, templates
 from geoglot.errors import EmptyQueryError, ModelFileError, UnknownWordsError
+from geoglot.models.text_codec.protocol import TokenRows
 
 PAD = 0
 _END = ""  # the key under which a trie node keeps its token
@@ -88,11 +89,21 @@ class ConceptTokenizer:
             EmptyQueryError: A text is empty or blank.
             UnknownWordsError: Nothing in a text is known.
         """
-        rows = np.zeros((len(texts), self.context), np.int64)
-        for row, text in zip(rows, texts, strict=True):
-            tokens = self.known(text).tokens[: self.context]
-            row[: len(tokens)] = tokens
-        return rows
+        return self.rows(texts).ids
+
+    ids = __call__
+
+    def rows(self, texts: Sequence[str]) -> TokenRows:
+        """As `ids`, with the length of each text."""
+        ids = np.zeros((len(texts), self.context), np.int64)
+        read = [self.known(text).tokens for text in texts]
+        for row, tokens in zip(ids, read, strict=True):
+            row[: len(tokens)] = tokens[: self.context]
+        return TokenRows(ids, np.array([len(tokens) for tokens in read], np.int64))
+
+    def truncated(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """[M], whether a text is longer than the context."""
+        return self.rows(texts).truncated
 
     def known(self, text: str) -> Reading:
         """As `read`, but a text that says nothing is an error."""
