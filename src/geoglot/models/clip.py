@@ -1,0 +1,113 @@
+"""Dual encoders in PyTorch, built from an Architecture; parameter names are the canonical ones of checkpoints.
+
+    model = build(architecture, device="meta")         # shapes only: counts, checks
+    model.load_state_dict(tensors, strict=True, assign=True)
+
+Every model offers `encode_image`, `encode_text`, `dense` and `patch_features`; `logit_scale` (a logarithm) and, for
+SigLIP, `logit_bias` are scalars.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from geoglot.models.architecture import Architecture
+from geoglot.models.dense import Dense, LastBlock
+from geoglot.models.resnet_clip import ModifiedResNet
+from geoglot.models.text import TextTransformer
+from geoglot.models.vit import ClipVit, SiglipVit
+from geoglot.models.xlmr import XlmrText
+
+ImageTower = ClipVit | SiglipVit | ModifiedResNet
+
+
+def build(architecture: Architecture, *, device: str | torch.device | None = None) -> DualModel:
+    """A model with random weights, in evaluation mode, fp32.
+
+    Args:
+        architecture: Its shape.
+        device: Where the parameters lie; "meta" for none at all, which takes milliseconds and no memory.
+    """
+    with torch.device(device or "cpu"):
+        model = XlmrClip(architecture) if architecture.text.kind == "xlmr" else Clip(architecture)
+    return model.eval()
+
+
+def _image_tower(architecture: Architecture) -> ImageTower:
+    vision = architecture.vision
+    if vision.kind == "resnet":
+        return ModifiedResNet(vision, architecture.dim)
+    if vision.pooling == "map":
+        return SiglipVit(vision, architecture.activation)
+    return ClipVit(vision, architecture.dim, architecture.activation)
+
+
+class _ImageSide(nn.Module):
+    """The image tower under `visual`, and the temperature."""
+
+    visual: ImageTower
+
+    def add_image_side(self, architecture: Architecture) -> None:
+        """Make the parameters; a method, because the text side comes from another base class."""
+        self.visual = _image_tower(architecture)
+        siglip = architecture.text.kind == "siglip"
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(10.0 if siglip else 1 / 0.07)))
+        if siglip:
+            self.logit_bias = nn.Parameter(torch.tensor(-10.0))
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Normalised float [B, 3, H, W] of any size from one patch up -> [B, D], not normalised."""
+        out: Tensor = self.visual(images)
+        return out
+
+    def dense(self, images: Tensor, last_block: LastBlock = "vanilla", *, keep_residual: bool = False) -> Dense:
+        """Pooled embedding and patch features from one pass.
+
+        Args:
+            images: Normalised float [B, 3, H, W]; the position table is interpolated to the grid of H and W.
+            last_block: How the last block attends; see models/dense.py.
+            keep_residual: Keep the last block's residual and feed-forward layer on the patches. "vanilla" with it is
+                the ordinary last block. Without it, as the methods have it, only attention's output counts.
+
+        Raises:
+            UnknownNameError: No such last block.
+            UsageError: The images are smaller than a patch; or `keep_residual` on a ResNet.
+        """
+        return self.visual.dense(images, last_block, keep_residual)
+
+    def patch_features(self, images: Tensor, last_block: LastBlock = "vanilla") -> tuple[Tensor, Tensor]:
+        """Pooled [B, D] and patches [B, Ph, Pw, D], neither normalised; see `dense`."""
+        found = self.dense(images, last_block)
+        return found.pooled, found.patches
+
+
+class Clip(_ImageSide, TextTransformer):
+    """CLIP, Long-CLIP and SigLIP: the text tower's parameters lie at the root, as in open_clip."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__(architecture.text, architecture.dim, architecture.activation)
+        self.add_image_side(architecture)
+
+
+class XlmrClip(_ImageSide):
+    """A CLIP image tower beside XLM-RoBERTa."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.text = XlmrText(architecture.text, architecture.dim)
+        self.add_image_side(architecture)
+
+    def encode_text(self, ids: Tensor) -> Tensor:
+        """Token ids [B, T], padded with 1 -> [B, D], not normalised."""
+        out: Tensor = self.text(ids)
+        return out
+
+    def needed(self, ids: Tensor) -> Tensor:
+        """[B, T] without the columns that are padding in every row."""
+        return self.text.needed(ids)
+
+
+DualModel = Clip | XlmrClip
