@@ -1,0 +1,1 @@
+"""Files of released weights: opened without running code, unwrapped, named, recognised, written as safetensors."""

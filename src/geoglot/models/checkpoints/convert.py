@@ -1,0 +1,109 @@
+"""Write weights as safetensors: the one format that can be read without trust, mapped, and by anybody."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from geoglot.errors import StorageError, UsageError
+from geoglot.models.architecture import Activation, Architecture
+from geoglot.models.card import Card
+from geoglot.models.checkpoints.fold import LONG, SHORT
+from geoglot.models.checkpoints.load import ACTIVATION_KEY, CHOOSE, Loaded, load_checkpoint
+
+FILE = "model.safetensors"
+
+
+def write_safetensors(tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str]) -> Path:
+    """Write tensors with texts beside them; the file appears whole or not at all. Same input, same bytes.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    part = path.with_name(path.name + f".{os.getpid()}.part")
+    own = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in sorted(tensors.items())}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(own, part, metadata={"format": "pt", **metadata})
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        hint = "Check the free space and the folder's rights."
+        raise StorageError(f"cannot write {path}: {error}", hint=hint) from error
+    return path
+
+
+def convert_checkpoint(
+    path: str | Path,
+    model: Card | Architecture | None,
+    out: str | Path,
+    *,
+    activation: Activation | None = None,
+    sha256: str | None = None,
+) -> Path:
+    """Read a checkpoint strictly and write it as safetensors under geoglot's names.
+
+    Args:
+        path: What `load_checkpoint` takes.
+        model: What it must be: a card, an architecture, or None to recognise it. What a card marks as doubtful is taken
+            from the file (the text's context) or must be said (the activation).
+        out: A file, or a folder that gets model.safetensors.
+        activation: See `load_checkpoint`.
+        sha256: Checksum of the input, checked before it is opened.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        ModelNotFoundError, ModelFileError, UsageError: See `load_checkpoint`.
+        StorageError: It cannot be written.
+    """
+    loaded = load_for_card(path, model, activation=activation, sha256=sha256)
+    out = Path(out)
+    about = {
+        ACTIVATION_KEY: loaded.architecture.activation,
+        "geoglot.architecture": json.dumps(asdict(loaded.architecture)),
+        "geoglot.layout": loaded.layout,
+        "geoglot.from": Path(path).name,
+    }
+    return write_safetensors(loaded.tensors, out / FILE if out.is_dir() else out, about)
+
+
+def load_for_card(
+    path: str | Path,
+    model: Card | Architecture | None,
+    *,
+    activation: Activation | None = None,
+    sha256: str | None = None,
+) -> Loaded:
+    """`load_checkpoint`, where a card's doubts decide what the file or the caller may say otherwise."""
+    if not isinstance(model, Card):
+        return load_checkpoint(path, architecture=model, activation=activation, sha256=sha256)
+    if model.architecture is None:
+        raise UsageError(f"the card of {model.name!r} describes no architecture", hint="Give a PyTorch model's card.")
+    wanted = _decide_activation(model, model.architecture, activation)
+    if model.doubts.context == "known":
+        return load_checkpoint(path, architecture=wanted, sha256=sha256)
+    return load_checkpoint(path, architecture=wanted, contexts=(SHORT, LONG), sha256=sha256)
+
+
+def _decide_activation(card: Card, wanted: Architecture, asked: Activation | None) -> Architecture:
+    doubt = card.doubts.activation
+    if doubt == "undecided" and asked is None:
+        raise UsageError(f"nobody knows the activation of {card.name}", hint=card.doubts.activation_why or CHOOSE)
+    if asked is None or asked == wanted.activation:
+        return wanted
+    if doubt == "known":
+        raise UsageError(
+            f"activation {asked!r} was asked for, {card.name} has {wanted.activation!r}", hint="Leave it out."
+        )
+    return replace(wanted, activation=asked)
