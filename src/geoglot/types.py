@@ -232,7 +232,8 @@ class Match:
     Attributes:
         rank: 1 is best.
         score: Cosine in [-1, 1] between the query and the chip.
-        confidence: Calibrated in [0, 1]: how likely the chip shows what was asked.
+        confidence: Calibrated in [0, 1]: how likely the chip shows what was asked; None when nobody calibrated the
+            model.
         chip: The chip found.
         scene: The scene it was cut from.
         merged: How many further chips that overlap this one were folded into it.
@@ -240,7 +241,7 @@ class Match:
 
     rank: int
     score: float
-    confidence: float
+    confidence: float | None
     chip: Chip
     scene: SceneInfo
     merged: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def test_words_need_no_quotes(shell: Shell) -> None:
 
 def test_json_is_what_the_archive_answers(shell: Shell, world: Path) -> None:
     found = answer(shell, "water", "--limit", "3")
-    assert set(found) == {"query", "nothing_matches", "total", "path", "elapsed_s", "matches"}
+    assert set(found) == {"query", "nothing_matches", "calibrated", "total", "path", "elapsed_s", "matches"}
     assert all(list(match) == KEYS for match in found["matches"])
     expected = Archive.open(world / ".geoglot", ColourWords()).search("water", limit=3)
     assert [m["chip_id"] for m in found["matches"]] == [m.chip.chip_id for m in expected.matches]
@@ -221,3 +222,39 @@ def test_a_region_must_be_polygons(shell: Shell, tmp_path: Path, content: str) -
     done = shell("water", "--within", "r.geojson")
     assert done.exit_code == 2
     assert "r.geojson" in done.stderr
+
+
+@pytest.fixture
+def uncalibrated(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """The same model, for which nobody fitted a calibration; its vectors, so its fingerprint, are the same."""
+    encoder = ColourWords()
+    encoder.card = replace(encoder.card, calibrated=False, background=())
+    monkeypatch.setattr("geoglot.models.encoder.load_encoder", lambda *_, **__: encoder)
+    return shell
+
+
+def test_without_calibration_nothing_is_called_likely(uncalibrated: Shell, tmp_path: Path) -> None:
+    found = answer(uncalibrated, "water")
+    assert found["calibrated"] is False
+    assert found["nothing_matches"] is False
+    assert {match["confidence"] for match in found["matches"]} == {None}
+    scores = [match["score"] for match in found["matches"]]
+    assert scores == sorted(scores, reverse=True)
+    table = uncalibrated("water", "--preview", tmp_path / "a.png", "--map", tmp_path / "a.html")
+    assert "Not calibrated for this model" in table.stderr
+    assert "score" in table.stdout
+    assert "conf." not in table.stdout
+    assert '"confidence":null' in (tmp_path / "a.html").read_text("utf-8").replace(" ", "")
+    rows = list(csv.DictReader(io.StringIO(uncalibrated("water", "-f", "csv").stdout)))
+    assert {row["confidence"] for row in rows} == {""}
+    refused = uncalibrated("water", "--min-confidence", "0.5")
+    assert refused.exit_code == 2
+    assert "no calibration" in refused.stderr
+
+
+def test_calibration_changes_no_ranking(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    rated = answer(shell, "forest", "--all")["matches"]
+    encoder = ColourWords()
+    encoder.card = replace(encoder.card, calibrated=False, background=())
+    monkeypatch.setattr("geoglot.models.encoder.load_encoder", lambda *_, **__: encoder)
+    assert [match["chip_id"] for match in answer(shell, "forest")["matches"]] == [match["chip_id"] for match in rated]

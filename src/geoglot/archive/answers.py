@@ -87,7 +87,7 @@ def record(match: Match) -> dict[str, Any]:
     return {
         "rank": match.rank,
         "score": round(match.score, DECIMALS),
-        "confidence": round(match.confidence, DECIMALS),
+        "confidence": None if match.confidence is None else round(match.confidence, DECIMALS),
         "scene": scene.name,
         "uri": scene.uri,
         "box_px": list(chip.window.box_px),
@@ -125,6 +125,7 @@ def summary(result: SearchResult, query: str) -> dict[str, Any]:
     return {
         "query": query,
         "nothing_matches": result.nothing_matches,
+        "calibrated": result.calibrated,
         "total": result.total,
         "path": result.path,
         "elapsed_s": round(result.elapsed_s, 4),

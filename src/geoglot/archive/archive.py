@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -16,16 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.archive.calibrate import Background, confidences, load_background
+from geoglot.archive.heat import Frame, heat_map
+from geoglot.archive.listing import ChipVectors, Listing, list_chips
+from geoglot.archive.lock import writer_active
 from geoglot.archive.manifest import Manifest, read_manifest
 from geoglot.archive.planner import Selection, select
 from geoglot.archive.query import Filter, SearchResult, Term, parse_terms, query_vector
 from geoglot.archive.ranking import EXACT_LIMIT, ExactRanker, Hit, Ranker, hits
 from geoglot.archive.records import SceneRecord
-from geoglot.archive.snapshot import NO_DATE, Arrays, Snapshot, open_snapshot, state_key
+from geoglot.archive.snapshot import NO_DATE, Arrays, Snapshot, load_snapshot, open_snapshot, state_key
 from geoglot.errors import ArchiveDamagedError, UsageError
 from geoglot.models.card import Calibration, Card
 from geoglot.models.encoder import DualEncoder
-from geoglot.types import Bbox, Chip, Match, TimeRange
+from geoglot.types import Bbox, Chip, Match, SceneInfo, TimeRange
 
 if TYPE_CHECKING:
     from geoglot.archive.store import Store
@@ -122,11 +125,34 @@ class Archive:
             self._store = None
         return True
 
+    def newest(self) -> Archive:
+        """The archive at its newest settled state: this very object if there is none newer, else another one, prepared.
+
+        For servers: while a writer is at work its commits are not followed one by one (each would cost a reading of
+        the whole archive, see open_snapshot); they are seen when it has written the snapshot, or has ended without.
+
+        Raises:
+            ArchiveError: The archive is gone, or cannot be read.
+        """
+        key = state_key(self.path)
+        if key == self._snapshot.key or (load_snapshot(self.path, key) is None and writer_active(self.path)):
+            return self
+        fresh = Archive.open(self.path, self.encoder)
+        if self.encoder is not None:
+            fresh.prepare()
+        return fresh
+
+    @property
+    def state(self) -> str:
+        """Names the state that is open; 16 hex digits."""
+        return self._snapshot.key
+
     def prepare(self) -> None:
         """Measure the background now, so that the first search need not; needs an encoder."""
         if self.encoder is None:
             raise UsageError("the archive was opened without a model", hint="Archive.open(path, load_encoder(name))")
-        self._background_of(self._snapshot, self.encoder)
+        if self.calibrated:
+            self._background_of(self._snapshot, self.encoder)
 
     def scenes(self) -> Iterator[SceneRecord]:
         """Every scene, sorted by scene_id."""
@@ -138,6 +164,50 @@ class Archive:
         snapshot = self._snapshot
         row = snapshot.find_chip(chip_id)
         return None if row is None else snapshot.chip(row)
+
+    def scene(self, scene_id: str) -> SceneInfo | None:
+        """A scene by its id."""
+        snapshot = self._snapshot
+        at = snapshot.find_scene(scene_id)
+        return None if at is None else snapshot.record(at).info
+
+    def list_scenes(self, limit: int, after: str = "") -> tuple[SceneInfo, ...]:
+        """At most `limit` scenes behind a scene_id, sorted by scene_id."""
+        snapshot = self._snapshot
+        start = int(np.searchsorted(snapshot.arrays.scene_ids, after, side="right")) if after else 0
+        return tuple(snapshot.record(i).info for i in range(start, min(start + limit, snapshot.scene_count)))
+
+    def list_chips(self, filter: Filter = Filter(), *, limit: int = 20, after: str = "") -> Listing:  # noqa: B008
+        """Chips that a filter leaves, without a question, sorted by chip: scene_id, then window.
+
+        Args:
+            filter: Which chips.
+            limit: Most chips to give, at least 1.
+            after: A chip_id; only what comes behind it is listed, whether it is still there or not.
+
+        Raises:
+            UnknownNameError: The filter names a sensor or scene that is not there.
+            UsageError: `limit` below 1, or `after` is not a chip_id.
+        """
+        return list_chips(self._snapshot, filter, limit, after)
+
+    def heat(self, terms: str | Sequence[Term], frame: Frame, filter: Filter = Filter()) -> NDArray[np.float32]:  # noqa: B008
+        """How much better than usual each place fits a question: float32 [H, W], see geoglot.archive.heat.
+
+        Raises:
+            QueryError, UnknownNameError, UsageError: As search.
+        """
+        snapshot = self._snapshot
+        terms = parse_terms(terms) if isinstance(terms, str) else terms
+        return heat_map(snapshot, query_vector(terms, self.encoder, snapshot), frame, filter)
+
+    def vectors(self, filter: Filter = Filter()) -> ChipVectors:  # noqa: B008  frozen
+        """The chips that a filter leaves, with their vectors.
+
+        Raises:
+            UnknownNameError: The filter names a sensor or scene that is not there.
+        """
+        return ChipVectors(self._snapshot, select(self._snapshot, filter).indices(len(self._snapshot)))
 
     def search(
         self,
@@ -183,6 +253,7 @@ class Archive:
             time.perf_counter() - started,
             selection.undated,
             selection.unplaced,
+            self.calibrated,
         )
 
     def _ranker(
@@ -212,17 +283,14 @@ class Archive:
     def _judge(
         self, snapshot: Snapshot, query: NDArray[np.float32], ranker: Ranker, page: list[Hit], offset: int
     ) -> tuple[tuple[Match, ...], bool]:
-        """Matches with their confidences, and whether nothing matches."""
-        calibration = self.encoder.card.calibration if self.encoder else Calibration()
-        background = self._background_of(snapshot, self.encoder)
-        vectors = snapshot.arrays.vectors
-
-        def judge(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-            return confidences(vectors[rows], query, background, calibration)
-
-        best = judge(ranker.top(BEST_OF)[0])
-        nothing = not (len(best) and float(best.max()) >= calibration.threshold)
-        likely = judge(np.array([hit.row for hit in page], dtype=np.int64)).tolist()
+        """Matches with their confidences, and whether nothing matches; without a calibration neither is known."""
+        likely: list[float | None] = [None] * len(page)
+        nothing = False
+        if self.calibrated:
+            judge = self._judged(snapshot, query)
+            best = judge(ranker.top(BEST_OF)[0])
+            nothing = not (len(best) and float(best.max()) >= self._calibration.threshold)
+            likely = list(judge(np.array([hit.row for hit in page], dtype=np.int64)).tolist())
         return tuple(
             Match(
                 offset + i + 1,
@@ -234,6 +302,23 @@ class Archive:
             )
             for i, (hit, confidence) in enumerate(zip(page, likely, strict=True))
         ), nothing
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether answers carry confidences; False for a model whose card has no calibration."""
+        return self.encoder is None or self.encoder.card.calibrated
+
+    @property
+    def _calibration(self) -> Calibration:
+        return self.encoder.card.calibration if self.encoder else Calibration()
+
+    def _judged(
+        self, snapshot: Snapshot, query: NDArray[np.float32]
+    ) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+        """Rows to confidences."""
+        background = self._background_of(snapshot, self.encoder)
+        vectors = snapshot.arrays.vectors
+        return lambda rows: confidences(vectors[rows], query, background, self._calibration)
 
     def _background_of(self, snapshot: Snapshot, encoder: DualEncoder | None) -> Background:
         with self._lock:

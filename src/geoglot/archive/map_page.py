@@ -153,7 +153,7 @@ def _match_record(match: Match, picture: Image | None) -> dict[str, Any]:
     return {
         "rank": match.rank,
         "score": round(match.score, 4),
-        "confidence": round(match.confidence, 4),
+        "confidence": None if match.confidence is None else round(match.confidence, 4),
         "scene": match.scene.scene_id,
         "rings": match.chip.footprint_lonlat,
         "box_px": match.chip.window.box_px,

@@ -172,8 +172,9 @@ def _draw_chip(
     else:
         draw.text((x + 12, y + 12), "scene cannot be read", fill=MUTED, font=ImageFont.load_default(size=13))
     bold, small = ImageFont.load_default(size=16), ImageFont.load_default(size=12)
+    likely = f"score {match.score:.2f}" if match.confidence is None else f"{match.confidence:.0%}"
     draw.text((x, y + side_px + 5), f"{match.rank}", fill=ACCENT, font=bold)
-    draw.text((x + side_px, y + side_px + 5), f"{match.confidence:.0%}", fill=PAPER, font=bold, anchor="ra")
+    draw.text((x + side_px, y + side_px + 5), likely, fill=PAPER, font=bold, anchor="ra")
     date = f"{match.scene.acquired:%Y-%m-%d}" if match.scene.acquired else "no date"
     line = _shorten(draw, f"{latin(match.scene.name) or match.scene.scene_id}  {date}", side_px)
     draw.text((x, y + side_px + 28), line, fill=MUTED, font=small)

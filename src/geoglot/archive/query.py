@@ -17,6 +17,7 @@ The grammar of a query text::
 
 from __future__ import annotations
 
+import base64
 import math
 import os
 from collections.abc import Sequence
@@ -34,14 +35,17 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
     from geoglot.archive.snapshot import Snapshot
+    from geoglot.imagery.scene import Limits
     from geoglot.models.encoder import DualEncoder, Images
 
-Kind = Literal["text", "image", "chip"]
+Kind = Literal["text", "image", "chip", "vector"]
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".jp2")
 QUOTES = {'"': '"', "“": "”", "„": "“”", "«": "»"}
 PREFIXES: dict[str, Kind] = {"image:": "image", "chip:": "chip"}
 SMALLEST_SUM = 1e-6
 """Terms whose vectors cancel to less than this leave only rounding noise, and no direction to search in."""
+PACKING = 0.02
+"""Most that rounding to 16 bits may change the length of a unit vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class Filter:
         gsd_m: (finest, coarsest) metres per pixel of the scene, ends included.
         sensors: Any of these, upper or lower case.
         scenes: Any of these scene ids, names, paths, or shell patterns of names and paths.
+        chips: Any of these chip ids; ids that are not there let nothing through. None lets all through.
 
     Raises:
         UsageError: A range is inverted or not finite, or the polygon is empty or out of range.
@@ -66,6 +71,7 @@ class Filter:
     gsd_m: tuple[float, float] | None = None
     sensors: tuple[str, ...] = ()
     scenes: tuple[str, ...] = ()
+    chips: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.gsd_m is not None:
@@ -87,7 +93,10 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One part of a query: add (+1.0) or take away (-1.0) a text, an image file or a chip of the archive."""
+    """One part of a query: add (+1.0) or take away (-1.0) a text, an image file, a chip of the archive, or a vector.
+
+    A vector is the text that `pack_vector` makes of a picture that was encoded before; no query text can name one.
+    """
 
     weight: float
     kind: Kind
@@ -101,13 +110,14 @@ class SearchResult:
     Attributes:
         matches: Best first.
         nothing_matches: True when even the best hit is less likely than not to show what was asked (the model card's
-            threshold): the matches are then only the nearest things there are.
+            threshold): the matches are then only the nearest things there are. Never True when not calibrated.
         total: Chips that the filter left.
         path: "exact" (every one of them was compared) or "ann" (the approximate index chose which).
         considered: Chips that were compared.
         elapsed_s: Seconds, encoding included.
         undated: Scenes left out because a time was asked for and they have none.
         unplaced: Scenes left out because a place or a resolution was asked for and they have no georeference.
+        calibrated: False when nobody fitted a calibration for the model: then confidences are None.
     """
 
     matches: tuple[Match, ...]
@@ -118,6 +128,7 @@ class SearchResult:
     elapsed_s: float
     undated: int = 0
     unplaced: int = 0
+    calibrated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +242,7 @@ def query_vector(terms: Sequence[Term], encoder: DualEncoder | None, snapshot: S
     """
     if not terms:
         raise EmptyQueryError("the query has no terms", hint='Ask for something, such as "boats in a harbour".')
-    if encoder is None and any(term.kind != "chip" for term in terms):
+    if encoder is None and any(term.kind in ("text", "image") for term in terms):
         raise UsageError("the archive was opened without a model", hint="Archive.open(path, load_encoder(name))")
     total = sum((term.weight * _vector(term, encoder, snapshot) for term in terms), np.float64(0))
     norm = float(np.linalg.norm(total))
@@ -241,6 +252,8 @@ def query_vector(terms: Sequence[Term], encoder: DualEncoder | None, snapshot: S
 
 
 def _vector(term: Term, encoder: DualEncoder | None, snapshot: Snapshot) -> NDArray[np.float64]:
+    if term.kind == "vector":
+        return unpack_vector(term.value, snapshot.arrays.vectors.shape[1])
     if term.kind == "chip" or encoder is None:
         row = snapshot.find_chip(term.value)
         if row is None:
@@ -251,12 +264,37 @@ def _vector(term: Term, encoder: DualEncoder | None, snapshot: Snapshot) -> NDAr
     return np.asarray(encoder.encode_images(read_picture(term.value, encoder.card.image_px))[0], np.float64)
 
 
-def read_picture(path: str, image_px: int) -> Images:
+def pack_vector(vector: NDArray[np.float32]) -> str:
+    """A unit vector float32 [D] as a text for a `Term` of kind "vector"; 2.7 letters per number, 1e-3 exact."""
+    return base64.urlsafe_b64encode(vector.astype("<f2").tobytes()).decode("ascii").rstrip("=")
+
+
+def unpack_vector(text: str, dim: int) -> NDArray[np.float64]:
+    """The unit vector float64 [D] of `pack_vector`.
+
+    Raises:
+        QueryError: Not such a text, or of a model of another width.
+    """
+    try:
+        raw = base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        vector = np.frombuffer(raw, "<f2").astype(np.float64)
+    except ValueError as error:
+        raise QueryError("a picture's vector cannot be read", hint="Encode the picture again.") from error
+    norm = float(np.linalg.norm(vector)) if vector.size else 0.0
+    if vector.shape != (dim,) or not (np.isfinite(norm) and abs(norm - 1) <= PACKING):
+        raise QueryError(
+            f"a picture's vector has {vector.size} numbers and length {norm:.3g}; it must have {dim} and be unit",
+            hint="Encode the picture again, with the model of this archive.",
+        )
+    return vector / norm
+
+
+def read_picture(path: str, image_px: int, limits: Limits | None = None) -> Images:
     """The largest centred square of an image file, resized: uint8 [1, S, S, 3].
 
     Raises:
         QueryError: There is no such file.
-        SceneError: It cannot be read as an image.
+        SceneError: It cannot be read as an image, or is over the limits.
     """
     file = Path(path).expanduser()
     if not os.path.isfile(file):  # noqa: PTH113 - Path.is_file raises on a text too long for a name
@@ -266,7 +304,7 @@ def read_picture(path: str, image_px: int) -> Images:
     from geoglot.imagery.scene import open_scene
     from geoglot.types import Window
 
-    with open_scene(file) as scene:
+    with open_scene(file, limits) as scene:
         width, height = scene.info.width, scene.info.height
         side = min(width, height)
         x0, y0 = (width - side) // 2, (height - side) // 2

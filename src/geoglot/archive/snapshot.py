@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.archive.records import SceneRecord, info_from_json
-from geoglot.errors import ArchiveDamagedError
+from geoglot.errors import ArchiveDamagedError, UsageError
 from geoglot.types import Bbox, Chip, Ring, Window, chip_id
 
 SNAPSHOT = "snapshot"
@@ -154,13 +154,37 @@ class Snapshot:
         at = bisect_left(range(start, stop), box_px, key=lambda row: tuple(windows[row].tolist())) + start
         return at if at < stop and tuple(windows[at].tolist()) == box_px else None
 
+    def after(self, name: str) -> int:
+        """The first row behind a chip in the order of rows, whether the chip is there (any more) or not.
+
+        Raises:
+            UsageError: The name is not a chip_id.
+        """
+        place = chip_place(name)
+        if place is None:
+            raise UsageError(f"{name!r} is not a chip_id", hint="Copy one from an answer.")
+        scene_id, box_px = place
+        scene = int(np.searchsorted(self.arrays.scene_ids, scene_id))
+        start = int(self.arrays.scene_start[scene])
+        if scene == self.scene_count or self.arrays.scene_ids[scene] != scene_id:
+            return start
+        stop = int(self.arrays.scene_start[scene + 1])
+        windows = self.arrays.windows
+        return bisect_right(range(start, stop), box_px, key=lambda row: tuple(windows[row].tolist())) + start
+
     def find_chip(self, name: str) -> int | None:
         """Row of a chip by its chip_id, or None."""
-        scene_id, *numbers = name.rsplit("-", 4)
-        if len(numbers) != 4 or not all(n.isascii() and n.isdecimal() for n in numbers):
-            return None
-        x0, y0, x1, y1 = (int(n) for n in numbers)
-        return self.find(scene_id, (x0, y0, x1, y1))
+        place = chip_place(name)
+        return None if place is None else self.find(*place)
+
+
+def chip_place(name: str) -> tuple[str, tuple[int, int, int, int]] | None:
+    """(scene_id, box_px) of a chip_id; None when it is not one."""
+    scene_id, *numbers = name.rsplit("-", 4)
+    if len(numbers) != 4 or not all(n.isascii() and n.isdecimal() and len(n) <= 10 for n in numbers):
+        return None
+    x0, y0, x1, y1 = (int(n) for n in numbers)
+    return scene_id, (x0, y0, x1, y1)
 
 
 def microseconds(instant: datetime | None) -> int:

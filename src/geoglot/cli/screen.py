@@ -82,7 +82,8 @@ def match_table(matches: Sequence[Match]) -> Table:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("#", justify="right", no_wrap=True)
-    table.add_column("conf.", justify="right", no_wrap=True, style="bold")
+    rated = all(match.confidence is not None for match in matches)
+    table.add_column("conf." if rated else "score", justify="right", no_wrap=True, style="bold")
     table.add_column("scene", overflow="fold", min_width=12)
     table.add_column("place", no_wrap=True, min_width=10)
     table.add_column("side", justify="right", no_wrap=True)
@@ -90,8 +91,10 @@ def match_table(matches: Sequence[Match]) -> Table:
     for match in matches:
         date = f"{match.scene.acquired:%Y-%m-%d}" if match.scene.acquired else "-"
         facts = (place(match), metres(match.chip.ground_m), date)
-        style = None if match.confidence >= LIKELY else "dim"
-        table.add_row(str(match.rank), f"{match.confidence:.0%}", match.scene.name, *facts, style=style)
+        sure = match.confidence
+        style = "dim" if sure is not None and sure < LIKELY else None
+        rating = f"{match.score:.3f}" if sure is None else f"{sure:.0%}"
+        table.add_row(str(match.rank), rating, match.scene.name, *facts, style=style)
     return table
 
 

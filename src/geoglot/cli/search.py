@@ -176,7 +176,13 @@ def _shown(found: SearchResult, least: float | None, show_all: bool) -> SearchRe
     """The result without near misses, unless they are wanted, and without what is too unlikely."""
     if found.nothing_matches and not show_all:
         return replace(found, matches=())
-    return replace(found, matches=tuple(m for m in found.matches if m.confidence >= (least or 0.0)))
+    if least is None:
+        return found
+    if not found.calibrated:
+        raise UsageError(
+            "this model has no calibration, so no place has a confidence", hint="Leave --min-confidence out."
+        )
+    return replace(found, matches=tuple(m for m in found.matches if m.confidence is not None and m.confidence >= least))
 
 
 def _comment(found: SearchResult, shown: SearchResult, wanted: Filter, skip: int) -> None:
@@ -197,6 +203,8 @@ def _comment(found: SearchResult, shown: SearchResult, wanted: Filter, skip: int
         notes().print(
             "Nothing on this page." if skip and not found.matches else "Nothing is that likely.", style="bold"
         )
+    if not found.calibrated:
+        say("Not calibrated for this model: places are ranked, but it cannot say how likely one is right.")
     how = "all compared" if found.path == "exact" else f"{found.considered:,} compared through the index"
     say(f"{plural(found.total, 'chip')} searched ({how}) in {seconds(found.elapsed_s)}.")
 

@@ -99,20 +99,29 @@ def hub_card(address: str) -> Card:
     Raises:
         ModelNotFoundError: Nothing known is kept there, or several are; the hint says what to do.
     """
+    if (known := released_at(address)) is not None:
+        return find_card(known.name)
+    name = hub_name(*split_hub(address))
+    if is_installed(name):
+        return read_card(place(name))
+    raise ModelNotFoundError(
+        f"{address} is not on this machine; looked in {place(name)}", hint=f"Run: geoglot models pull {address}"
+    )
+
+
+def released_at(address: str) -> Card | None:
+    """The released card whose weights are kept at `hf-hub:org/repo[/file]`, as it ships.
+
+    Raises:
+        ModelNotFoundError: Several are; the hint names their files.
+    """
     repo, file = split_hub(address)
     cards = [released_card(name) for name in released_models()]
     known = [c for c in cards if c.source and c.source.repo == repo and file in ("", c.source.file)]
     if len(known) > 1:
         files = ", ".join(c.source.file for c in known if c.source)
         raise ModelNotFoundError(f"{address} holds several models", hint=f"Add the file: {files}")
-    if known:
-        return find_card(known[0].name)
-    name = hub_name(repo, file)
-    if is_installed(name):
-        return read_card(place(name))
-    raise ModelNotFoundError(
-        f"{address} is not on this machine; looked in {place(name)}", hint=f"Run: geoglot models pull {address}"
-    )
+    return known[0] if known else None
 
 
 def split_hub(address: str) -> tuple[str, str]:

@@ -130,5 +130,3 @@ def _swap(work: Path, target: Path) -> None:
         target.rename(old)
     work.rename(target)
     shutil.rmtree(old, ignore_errors=True)
-
-
