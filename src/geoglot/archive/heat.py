@@ -1,0 +1,165 @@
+"""Heat: a question as a raster, so that people see where an archive fits it and where it does not.
+
+The value of a pixel is the mean over the chips that cover it, weighted by 1 / area, of
+
+    (v·q - mean) / std
+
+with mean and standard deviation of v·q over the archive's fixed sample of chips (see calibrate). So 0 is what the
+question scores on ordinary chips here, and small chips draw fine detail over the large ones around them.
+
+All boxes are summed with four additions each, into the corners of a table of differences that is then summed twice (a
+summed-area table read backwards; Crow 1984): the cost is chips plus pixels, whatever the boxes' sizes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoglot.archive.calibrate import SMALLEST_STD, sample_rows
+from geoglot.archive.planner import intersecting, select
+from geoglot.archive.query import Filter
+from geoglot.archive.snapshot import Snapshot
+from geoglot.errors import UsageError
+from geoglot.types import Bbox
+
+RADIUS_M = 6_378_137.0
+"""Of the sphere of Web Mercator (EPSG:3857)."""
+EDGE_M = math.pi * RADIUS_M
+MAX_LAT = 85.0511287798066
+"""Where Web Mercator ends: the latitude whose northing is EDGE_M."""
+MAX_PIXELS = 16_777_216
+GATHER_ROWS = 65_536
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A raster in Web Mercator (EPSG:3857).
+
+    Attributes:
+        left, bottom, right, top: Bounds in metres.
+        width, height: Pixels; at most MAX_PIXELS in all.
+
+    Raises:
+        UsageError: Empty, inverted, not finite or too large.
+    """
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        bounds = (self.left, self.bottom, self.right, self.top)
+        if not (all(map(math.isfinite, bounds)) and self.left < self.right and self.bottom < self.top):
+            raise UsageError(f"frame {bounds} is empty, inverted or not finite")
+        if self.width < 1 or self.height < 1 or self.width * self.height > MAX_PIXELS:
+            raise UsageError(f"frame of {self.width} x {self.height} px: 1 to {MAX_PIXELS:,} pixels are possible")
+
+    @classmethod
+    def around(cls, box: Bbox, longest_px: int) -> Frame:
+        """The frame of a box, its longer side so many pixels.
+
+        Raises:
+            UsageError: The box crosses the antimeridian or lies beyond the ends of Web Mercator.
+        """
+        if box.crosses_antimeridian:
+            raise UsageError("a raster cannot cross the antimeridian", hint="Ask for the two sides one by one.")
+        left, right = (math.radians(lon) * RADIUS_M for lon in (box.west, box.east))
+        bottom, top = (float(y) for y in northing(np.array([box.south, box.north])))
+        least = max(right - left, top - bottom, 1.0) / longest_px  # a point, too, gets one pixel
+        right, top = max(right, left + least), max(top, bottom + least)
+        scale = longest_px / max(right - left, top - bottom)
+        return cls(
+            left, bottom, right, top, max(1, round((right - left) * scale)), max(1, round((top - bottom) * scale))
+        )
+
+    @property
+    def bbox_lonlat(self) -> Bbox:
+        """The bounds in degrees."""
+        west, east = (max(-180.0, min(180.0, math.degrees(x / RADIUS_M))) for x in (self.left, self.right))
+        south, north = (math.degrees(math.atan(math.sinh(y / RADIUS_M))) for y in (self.bottom, self.top))
+        return Bbox(west, south, east, north)
+
+
+def northing(lat: Floats) -> Floats:
+    """Latitudes in degrees to metres north in Web Mercator, cut at its ends."""
+    phi = np.radians(np.clip(lat, -MAX_LAT, MAX_LAT))
+    return np.asarray(RADIUS_M * np.arcsinh(np.tan(phi)))
+
+
+def heat_map(snapshot: Snapshot, query: NDArray[np.float32], frame: Frame, wanted: Filter) -> NDArray[np.float32]:
+    """The heat of a question, float32 [H, W]; NaN where no chip lies."""
+    rows = select(snapshot, wanted).indices(len(snapshot))
+    boxes = snapshot.arrays.boxes[:, rows]
+    near = _inside(boxes, frame)
+    vectors = snapshot.arrays.vectors
+    usual = vectors[sample_rows(len(snapshot))] @ query
+    values = _scores(vectors, rows[near], query)
+    if len(usual):
+        values = (values - float(usual.mean())) / max(float(usual.std()), SMALLEST_STD)
+    return paint(frame, boxes[:, near], values)
+
+
+def _scores(vectors: NDArray[np.float32], rows: NDArray[np.int64], query: NDArray[np.float32]) -> Floats:
+    parts = [vectors[rows[i : i + GATHER_ROWS]] @ query for i in range(0, len(rows), GATHER_ROWS)]
+    return np.concatenate(parts).astype(np.float64) if parts else np.empty(0)
+
+
+def _inside(boxes: Floats, frame: Frame) -> NDArray[np.bool_]:
+    return intersecting(boxes, frame.bbox_lonlat)
+
+
+def paint(frame: Frame, boxes: Floats, values: Floats) -> NDArray[np.float32]:
+    """The mean of the values [N] of the boxes [4, N] that cover each pixel, weighted by 1 / area; NaN where none does.
+
+    A box covers at least one pixel, so that what is smaller than a pixel is seen.
+    """
+    boxes, values = _split(boxes, values)
+    x0, x1 = _span(np.radians(boxes[[0, 2]]) * RADIUS_M - frame.left, (frame.right - frame.left) / frame.width)
+    y0, y1 = _span(frame.top - northing(boxes[[3, 1]]), (frame.top - frame.bottom) / frame.height)
+    weights = 1.0 / np.maximum((x1 - x0) * (y1 - y0), 1.0)
+    corners = _corners(frame, (x0, y0, x1, y1))
+    count = _summed(frame, corners, np.ones_like(weights))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = _summed(frame, corners, weights * values) / _summed(frame, corners, weights)
+    return np.where(count > 0.5, mean, np.nan).astype(np.float32)
+
+
+def _split(boxes: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Boxes over the antimeridian become two."""
+    west, south, east, north = boxes
+    over = west > east
+    if not over.any():
+        return boxes, values
+    first = np.stack([west, south, np.where(over, 180.0, east), north])
+    second = np.stack([np.full_like(west, -180.0), south, east, north])[:, over]
+    return np.concatenate([first, second], axis=1), np.concatenate([values, values[over]])
+
+
+def _span(metres: Floats, pixel_m: float) -> tuple[Floats, Floats]:
+    start = np.floor(metres[0] / pixel_m + 0.5)
+    return start, np.maximum(np.floor(metres[1] / pixel_m + 0.5), start + 1)
+
+
+def _corners(frame: Frame, spans: tuple[Floats, Floats, Floats, Floats]) -> NDArray[np.int64]:
+    """Where the four additions go, int64 [4, N], in a flat table of (height + 1) x (width + 1)."""
+    x0, y0, x1, y1 = spans
+    left, right = (np.clip(x, 0, frame.width).astype(np.int64) for x in (x0, x1))
+    top, bottom = (np.clip(y, 0, frame.height).astype(np.int64) for y in (y0, y1))
+    wide = frame.width + 1
+    return np.stack([top * wide + left, bottom * wide + right, top * wide + right, bottom * wide + left])
+
+
+def _summed(frame: Frame, corners: NDArray[np.int64], values: Floats) -> Floats:
+    size = (frame.height + 1) * (frame.width + 1)
+    signed = np.concatenate([values, values, -values, -values])
+    table = np.bincount(corners.ravel(), weights=signed, minlength=size).reshape(frame.height + 1, frame.width + 1)
+    return np.asarray(table.cumsum(axis=0).cumsum(axis=1)[:-1, :-1])
