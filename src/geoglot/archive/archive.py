@@ -19,9 +19,6 @@ from geoglot.archive.calibrate import Background, confidences, load_background
 from geoglot.archive.heat import Frame, heat_map
 from geoglot.archive.listing import ChipVectors, Listing, list_chips
 from geoglot.archive.lock import writer_active
-from geoglot.archive.heat import Frame, heat_map
-from geoglot.archive.listing import ChipVectors, Listing, list_chips
-from geoglot.archive.lock import writer_active
 from geoglot.archive.manifest import Manifest, read_manifest
 from geoglot.archive.planner import Selection, select
 from geoglot.archive.query import Filter, SearchResult, Term, parse_terms, query_vector
@@ -150,28 +147,6 @@ class Archive:
         """Names the state that is open; 16 hex digits."""
         return self._snapshot.key
 
-    def newest(self) -> Archive:
-        """The archive at its newest settled state: this very object if there is none newer, else another one, prepared.
-
-        For servers: while a writer is at work its commits are not followed one by one (each would cost a reading of
-        the whole archive, see open_snapshot); they are seen when it has written the snapshot, or has ended without.
-
-        Raises:
-            ArchiveError: The archive is gone, or cannot be read.
-        """
-        key = state_key(self.path)
-        if key == self._snapshot.key or (load_snapshot(self.path, key) is None and writer_active(self.path)):
-            return self
-        fresh = Archive.open(self.path, self.encoder)
-        if self.encoder is not None:
-            fresh.prepare()
-        return fresh
-
-    @property
-    def state(self) -> str:
-        """Names the state that is open; 16 hex digits."""
-        return self._snapshot.key
-
     def prepare(self) -> None:
         """Measure the background now, so that the first search need not; needs an encoder."""
         if self.encoder is None:
@@ -189,50 +164,6 @@ class Archive:
         snapshot = self._snapshot
         row = snapshot.find_chip(chip_id)
         return None if row is None else snapshot.chip(row)
-
-    def scene(self, scene_id: str) -> SceneInfo | None:
-        """A scene by its id."""
-        snapshot = self._snapshot
-        at = snapshot.find_scene(scene_id)
-        return None if at is None else snapshot.record(at).info
-
-    def list_scenes(self, limit: int, after: str = "") -> tuple[SceneInfo, ...]:
-        """At most `limit` scenes behind a scene_id, sorted by scene_id."""
-        snapshot = self._snapshot
-        start = int(np.searchsorted(snapshot.arrays.scene_ids, after, side="right")) if after else 0
-        return tuple(snapshot.record(i).info for i in range(start, min(start + limit, snapshot.scene_count)))
-
-    def list_chips(self, filter: Filter = Filter(), *, limit: int = 20, after: str = "") -> Listing:  # noqa: B008
-        """Chips that a filter leaves, without a question, sorted by chip: scene_id, then window.
-
-        Args:
-            filter: Which chips.
-            limit: Most chips to give, at least 1.
-            after: A chip_id; only what comes behind it is listed, whether it is still there or not.
-
-        Raises:
-            UnknownNameError: The filter names a sensor or scene that is not there.
-            UsageError: `limit` below 1, or `after` is not a chip_id.
-        """
-        return list_chips(self._snapshot, filter, limit, after)
-
-    def heat(self, terms: str | Sequence[Term], frame: Frame, filter: Filter = Filter()) -> NDArray[np.float32]:  # noqa: B008
-        """How much better than usual each place fits a question: float32 [H, W], see geoglot.archive.heat.
-
-        Raises:
-            QueryError, UnknownNameError, UsageError: As search.
-        """
-        snapshot = self._snapshot
-        terms = parse_terms(terms) if isinstance(terms, str) else terms
-        return heat_map(snapshot, query_vector(terms, self.encoder, snapshot), frame, filter)
-
-    def vectors(self, filter: Filter = Filter()) -> ChipVectors:  # noqa: B008  frozen
-        """The chips that a filter leaves, with their vectors.
-
-        Raises:
-            UnknownNameError: The filter names a sensor or scene that is not there.
-        """
-        return ChipVectors(self._snapshot, select(self._snapshot, filter).indices(len(self._snapshot)))
 
     def scene(self, scene_id: str) -> SceneInfo | None:
         """A scene by its id."""

@@ -18,7 +18,6 @@ The grammar of a query text::
 from __future__ import annotations
 
 import base64
-import base64
 import math
 import os
 from collections.abc import Sequence
@@ -45,8 +44,6 @@ QUOTES = {'"': '"', "“": "”", "„": "“”", "«": "»"}
 PREFIXES: dict[str, Kind] = {"image:": "image", "chip:": "chip"}
 SMALLEST_SUM = 1e-6
 """Terms whose vectors cancel to less than this leave only rounding noise, and no direction to search in."""
-PACKING = 0.02
-"""Most that rounding to 16 bits may change the length of a unit vector."""
 PACKING = 0.02
 """Most that rounding to 16 bits may change the length of a unit vector."""
 
@@ -255,8 +252,6 @@ def query_vector(terms: Sequence[Term], encoder: DualEncoder | None, snapshot: S
 
 
 def _vector(term: Term, encoder: DualEncoder | None, snapshot: Snapshot) -> NDArray[np.float64]:
-    if term.kind == "vector":
-        return unpack_vector(term.value, snapshot.arrays.vectors.shape[1])
     if term.kind == "vector":
         return unpack_vector(term.value, snapshot.arrays.vectors.shape[1])
     if term.kind == "chip" or encoder is None:

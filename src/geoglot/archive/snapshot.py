@@ -172,24 +172,6 @@ class Snapshot:
         windows = self.arrays.windows
         return bisect_right(range(start, stop), box_px, key=lambda row: tuple(windows[row].tolist())) + start
 
-    def after(self, name: str) -> int:
-        """The first row behind a chip in the order of rows, whether the chip is there (any more) or not.
-
-        Raises:
-            UsageError: The name is not a chip_id.
-        """
-        place = chip_place(name)
-        if place is None:
-            raise UsageError(f"{name!r} is not a chip_id", hint="Copy one from an answer.")
-        scene_id, box_px = place
-        scene = int(np.searchsorted(self.arrays.scene_ids, scene_id))
-        start = int(self.arrays.scene_start[scene])
-        if scene == self.scene_count or self.arrays.scene_ids[scene] != scene_id:
-            return start
-        stop = int(self.arrays.scene_start[scene + 1])
-        windows = self.arrays.windows
-        return bisect_right(range(start, stop), box_px, key=lambda row: tuple(windows[row].tolist())) + start
-
     def find_chip(self, name: str) -> int | None:
         """Row of a chip by its chip_id, or None."""
         place = chip_place(name)
