@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from geoglot.data.samples import read_samples
-from geoglot.evaluation.protocols import encode_samples
+from geoglot.evaluation.embeddings import encode_samples
 from geoglot.evaluation.release import fit_at, labelled_archives
 from geoglot.models.encoder import load_encoder
 

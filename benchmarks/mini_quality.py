@@ -25,15 +25,11 @@ from geoglot.archive.ingest import ingest
 from geoglot.archive.query import Term
 from geoglot.data.glossary import LANGUAGES
 from geoglot.data.samples import read_samples
-from geoglot.evaluation.protocols import (
-    Number,
-    caption_retrieval,
-    encode_samples,
-    language_gap,
-    prompts,
-    question_retrieval,
-    zero_shot,
-)
+from geoglot.evaluation.embeddings import encode_samples
+from geoglot.evaluation.multilingual import language_gap
+from geoglot.evaluation.number import Number
+from geoglot.evaluation.questions import prompts, question_retrieval, zero_shot
+from geoglot.evaluation.retrieval import caption_retrieval
 from geoglot.models.encoder import DualEncoder, load_encoder
 from geoglot.types import Window
 

@@ -1,4 +1,4 @@
-"""Metrics over score matrices, in plain NumPy. Shapes: N images, M texts, K classes."""
+"""Metrics in plain NumPy. Shapes: N images, M texts, K classes. Ranking at scale is in ranks.py."""
 
 from __future__ import annotations
 
@@ -7,56 +7,29 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from geoglot.evaluation.number import Interval
+from geoglot.evaluation.ranks import TIE
+
 Scores = NDArray[np.float32]
-
-
-def recall_at(scores: Scores, relevant: NDArray[np.bool_], k: int) -> float:
-    """Share of rows with at least one relevant column among the k best; ties go against us.
-
-    A column counts as among the k best only if fewer than k irrelevant or other columns score at least as high.
-
-    Args:
-        scores: [rows, columns].
-        relevant: bool, same shape; a row without any relevant column counts as a miss.
-        k: Cut-off, >= 1.
-    """
-    best = np.where(relevant, scores, -np.inf).max(1, keepdims=True)
-    above = ((scores >= best) & ~relevant).sum(1)
-    return float(((above < k) & relevant.any(1)).mean())
-
-
-def retrieval(text_image: Scores, owner: NDArray[np.int64]) -> dict[str, float]:
-    """The six recalls and their mean, protocol `ret/rs5m`: every caption is a query, only its own image counts.
-
-    Args:
-        text_image: [M, N] cosines.
-        owner: [M], the image each text belongs to.
-
-    Returns:
-        Percent: t2i_R@1/5/10, i2t_R@1/5/10, mR (their mean; Yuan et al. 2022, arXiv 2204.09868).
-    """
-    relevant = owner[:, None] == np.arange(text_image.shape[1])[None, :]
-    out = {f"t2i_R@{k}": 100 * recall_at(text_image, relevant, k) for k in (1, 5, 10)}
-    out |= {f"i2t_R@{k}": 100 * recall_at(text_image.T, relevant.T, k) for k in (1, 5, 10)}
-    return out | {"mR": float(np.mean(list(out.values())))}
-
-
-def retrieval_equivalent(text_image: Scores, owner: NDArray[np.int64], captions: list[str]) -> dict[str, float]:
-    """As `retrieval`, but an image is right for every query whose wording it carries (case and full stop aside)."""
-    keys = [" ".join(caption.lower().replace(".", " ").split()) for caption in captions]
-    number = {key: index for index, key in enumerate(dict.fromkeys(keys))}
-    carries = np.zeros((len(number), text_image.shape[1]), bool)
-    for key, image in zip(keys, owner, strict=True):
-        carries[number[key], image] = True
-    relevant = carries[[number[key] for key in keys]]
-    out = {f"t2i_R@{k}": 100 * recall_at(text_image, relevant, k) for k in (1, 5, 10)}
-    out |= {f"i2t_R@{k}": 100 * recall_at(text_image.T, relevant.T, k) for k in (1, 5, 10)}
-    return out | {"mR": float(np.mean(list(out.values())))}
+Rows = NDArray[np.int64]
 
 
 def top1(image_class: Scores, labels: NDArray[np.int64]) -> float:
     """Percent of images [N, K] whose best class is theirs."""
     return 100 * float((image_class.argmax(1) == labels).mean())
+
+
+def class_ranks(image_class: Scores, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many wrong classes stand before the right one [N]; a class that ties with it (see ranks.py) does."""
+    right = np.take_along_axis(image_class, labels[:, None], 1)
+    ranks: NDArray[np.int64] = (image_class >= right - np.float32(TIE)).sum(1) - 1
+    return ranks
+
+
+def mean_class(hits: NDArray[np.bool_], labels: NDArray[np.int64]) -> float:
+    """Percent; the mean over the classes that occur of the share of their images that were hit [N]."""
+    counts = np.bincount(labels)
+    return 100 * float((np.bincount(labels, hits)[counts > 0] / counts[counts > 0]).mean())
 
 
 def precision_at(scores: NDArray[np.float32], relevant: NDArray[np.bool_], k: int) -> float:
@@ -65,9 +38,7 @@ def precision_at(scores: NDArray[np.float32], relevant: NDArray[np.bool_], k: in
     return 100 * float(relevant[best].mean())
 
 
-def bootstrap(
-    statistic: Callable[[NDArray[np.int64]], float], count: int, *, rounds: int = 1000, seed: int = 0
-) -> tuple[float, float]:
+def bootstrap(statistic: Callable[[Rows], float], count: int, *, rounds: int = 1000, seed: int = 0) -> Interval:
     """95 % percentile interval of a statistic over resampled indices (Efron 1979).
 
     Args:
@@ -76,7 +47,14 @@ def bootstrap(
         rounds: Resamplings.
         seed: Of the resampling.
     """
+    return bootstraps(lambda rows: np.array([statistic(rows)]), count, rounds=rounds, seed=seed)[0]
+
+
+def bootstraps(
+    statistics: Callable[[Rows], NDArray[np.float64]], count: int, *, rounds: int = 1000, seed: int = 0
+) -> list[Interval]:
+    """As `bootstrap`, of several statistics from the same resamplings."""
     rng = np.random.default_rng(seed)
-    values = [statistic(rng.integers(0, count, count)) for _ in range(rounds)]
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
+    values = np.stack([statistics(rng.integers(0, count, count)) for _ in range(rounds)])
+    low, high = np.percentile(values, [2.5, 97.5], axis=0)
+    return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]

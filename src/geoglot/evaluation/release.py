@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from geoglot.archive.calibrate import fit_calibration, logistic, measure_background, standard_margins
 from geoglot.data.glossary import concepts
 from geoglot.data.samples import Sample, load_pixels, read_samples
-from geoglot.evaluation.protocols import caption_retrieval, encode_samples
+from geoglot.evaluation.embeddings import encode_samples
+from geoglot.evaluation.retrieval import caption_retrieval
 from geoglot.models.card import CARD_FILE, Calibration, Card, read_card, sha256
 from geoglot.models.encoder import DualEncoder, Vectors, load_encoder
 from geoglot.models.tokenizer import ConceptTokenizer
