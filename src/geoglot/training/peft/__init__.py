@@ -1,0 +1,1 @@
+"""Parameter-efficient tuning: small trained parts on frozen towers."""
