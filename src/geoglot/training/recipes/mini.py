@@ -53,6 +53,8 @@ class Config:
         seed: Of every random choice.
         steps: Optimiser steps.
         rsicd, eurosat, sandbox, vhr10: Chips of each source in a batch.
+        share_names: Classes of several sources that share a name are right for each other; False, for the ablation,
+            lets each source keep its classes to itself, as version 0 did.
         after: Config of the run whose weights and token ids this one starts from; empty: from scratch.
         phases: (share of the steps done, side in pixels) in rising order; the last share is 1.
         label_share: How often a text is the bare class name instead of a caption.
@@ -72,6 +74,7 @@ class Config:
     eurosat: int = 24
     sandbox: int = 24
     vhr10: int = 0
+    share_names: bool = True
     after: str = ""
     phases: tuple[tuple[float, int], ...] = ((0.4, 64), (1.0, 96))
     label_share: float = 0.3
@@ -225,7 +228,8 @@ def run(config: Config, data: Path, out: Path) -> Path:
     torch.manual_seed(config.seed)
     before = _before(config, data, out)
     pools, tokenizer, names = build_pools(config, data, out)
-    classes, kin = names.classes, torch.from_numpy(names.kin())
+    classes = names.classes
+    kin = torch.from_numpy(names.kin()) if config.share_names else torch.eye(len(classes), dtype=torch.bool)
     shape = TowerShape(vocabulary=len(tokenizer.names), context=tokenizer.context)
     real = sum(not name.startswith("sandbox:") for name in classes)
     student = Student(shape, real).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
