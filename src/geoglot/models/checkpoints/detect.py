@@ -16,11 +16,13 @@ from geoglot.models.checkpoints.names import Layout, name_layout, to_canonical
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-HEAD_WIDTH = 64  # every CLIP: heads = width / 64 (open_clip's and OpenAI's model configurations)
+# Channels of a head in CLIP: 64, but in the largest image towers (OpenAI; open_clip ViT-H-14, ViT-g-14, ViT-bigG-14).
+HEAD_WIDTH = 64
+IMAGE_HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104}
 # SigLIP and SigLIP 2 keep 12 or 16 heads whatever the width (config.json of google/siglip*-{base,large,so400m,giant}).
 SIGLIP_HEADS = {768: 12, 1024: 16, 1152: 16, 1536: 16}
 XLMR_CONTEXT = 77  # of open_clip's tokenizer; XLM-R's own table has 514 rows, so it does not show in the weights
-LETTERS = {768: "B", 1024: "L", 1152: "So400m", 1280: "H", 1536: "g"}
+LETTERS = {768: "B", 1024: "L", 1152: "So400m", 1280: "H", 1408: "g", 1536: "gopt", 1664: "bigG"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def detect_canonical(shapes: Shapes, layout: Layout) -> Detected:
     else:
         vision, dim = _vit(shapes, "cls"), _shape(shapes, "visual.proj", 2)[1]
     text = _text(shapes)
-    rules = ["heads as in SigLIP's releases" if text.kind == "siglip" else "heads = width / 64"]
+    rules = ["heads as in SigLIP's releases" if text.kind == "siglip" else "heads by the rule for CLIP"]
     if text.kind == "xlmr":
         rules.append(f"context {XLMR_CONTEXT} is open_clip's")
     return Detected(vision, text, dim, layout, tuple(rules))
@@ -107,7 +109,8 @@ def _vit(shapes: Shapes, pooling: str) -> VisionShape:
     mlp = _shape(shapes, "visual.transformer.resblocks.0.mlp.c_fc.weight", 2)[0]
     if pooling == "map":
         return VisionShape("vit", grid * patch, patch, width, (layers,), SIGLIP_HEADS.get(width, 0), mlp, "map")
-    return VisionShape("vit", grid * patch, patch, width, (layers,), width // HEAD_WIDTH, mlp, "cls")
+    heads = width // IMAGE_HEAD_WIDTHS.get(width, HEAD_WIDTH)
+    return VisionShape("vit", grid * patch, patch, width, (layers,), heads, mlp, "cls")
 
 
 def _resnet(shapes: Shapes) -> tuple[VisionShape, int]:

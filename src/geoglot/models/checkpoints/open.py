@@ -97,7 +97,8 @@ def _open_folder(folder: Path) -> Opened:
     if weights is not None:
         return replace(_open_file(weights), path=folder, config=config)
     if (folder / INDEX).is_file():
-        return Opened(folder, _read_shards(folder), "safetensors in parts", config=config)
+        tensors, notes = unwrap(_read_shards(folder), folder)
+        return Opened(folder, tensors, "safetensors in parts", config=config, notes=notes)
     looked = ", ".join((*WEIGHTS, INDEX))
     raise ModelFileError(f"no weights in {folder}; looked for {looked}", hint="Give the file's own path.")
 
