@@ -7,10 +7,11 @@ A name is looked up in this order: bundled, in the store, released (then the car
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
-from geoglot.errors import ModelNotFoundError, UnknownNameError
+from geoglot.errors import ModelNotFoundError
 from geoglot.models.card import CARD_FILE, Card, read_card, read_card_file
 from geoglot.models.store import installed_models, is_installed, place
 
@@ -144,5 +145,9 @@ def hub_name(repo: str, file: str) -> str:
 
 
 def _not_found(kind: str, name: str, known: tuple[str, ...]) -> ModelNotFoundError:
-    problem = UnknownNameError(kind, name, known)
-    return ModelNotFoundError(str(problem), hint=f"{problem.hint} Or give a folder that holds a {CARD_FILE}.")
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    suggestion = f"Did you mean {near[0]!r}? " if near else ""
+    return ModelNotFoundError(
+        f"unknown {kind} {name!r}",
+        hint=f"{suggestion}All names: geoglot models list. Or give a folder that holds a {CARD_FILE}.",
+    )
