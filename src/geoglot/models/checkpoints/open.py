@@ -81,7 +81,10 @@ def open_checkpoint(path: str | Path, *, sha256: str | None = None) -> Opened:
         raise ModelNotFoundError(f"no file or folder of weights at {path}", hint="Check the path.")
     if sha256 is not None:
         _check_sum(path, sha256)
-    return _open_file(path)
+    try:
+        return _open_file(path)
+    except OSError as error:
+        refuse(path, f"it cannot be read ({error})", "Check the file's rights and the disk.")
 
 
 def _check_sum(path: Path, expected: str) -> None:
@@ -153,5 +156,5 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError, *MALFORMED) as error:
+    except (SafetensorError, *MALFORMED) as error:
         refuse(path, f"safetensors refuses it ({error})")

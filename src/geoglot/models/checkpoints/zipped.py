@@ -53,6 +53,7 @@ ALLOWED = frozenset(
 MALFORMED = (
     *(RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError, ArithmeticError),
     *(pickle.PickleError, struct.error, zipfile.BadZipFile, zipfile.LargeZipFile, MemoryError),
+    OSError,  # a place before the file's start
 )
 
 
@@ -84,7 +85,7 @@ def check_archive(path: Path) -> Archive:
     try:
         with zipfile.ZipFile(path) as file:
             return _check_entries(path, file)
-    except (zipfile.BadZipFile, NotImplementedError, *MALFORMED) as error:
+    except MALFORMED as error:
         refuse(path, f"it is no whole zip archive ({error})")
 
 
