@@ -10,9 +10,12 @@ SigLIP, `logit_bias` are scalars.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from geoglot.models.architecture import Architecture
 from geoglot.models.dense import Dense, LastBlock
@@ -31,9 +34,19 @@ def build(architecture: Architecture, *, device: str | torch.device | None = Non
         architecture: Its shape.
         device: Where the parameters lie; "meta" for none at all, which takes milliseconds and no memory.
     """
-    with torch.device(device or "cpu"):
+    place = torch.device(device or "cpu")
+    with place, _Unfilled() if place.type == "meta" else nullcontext():
         model = XlmrClip(architecture) if architecture.text.kind == "xlmr" else Clip(architecture)
     return model.eval()
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out random filling: the meta device has nothing to fill, and would import sympy for it, a second."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.uniform_, Tensor.normal_) or getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _image_tower(architecture: Architecture) -> ImageTower:

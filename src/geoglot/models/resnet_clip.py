@@ -16,6 +16,7 @@ from geoglot.errors import UsageError
 from geoglot.models.architecture import VisionShape
 from geoglot.models.dense import Dense, LastBlock, attend
 from geoglot.models.positions import grid_positions
+from geoglot.models.transformer import random_table
 
 
 class Bottleneck(nn.Module):
@@ -45,7 +46,7 @@ class AttentionPool(nn.Module):
     def __init__(self, width: int, heads: int, grid: int, dim: int) -> None:
         super().__init__()
         self.heads = heads
-        self.positional_embedding = nn.Parameter(torch.randn(grid**2 + 1, width) * width**-0.5)
+        self.positional_embedding = random_table(grid**2 + 1, width, std=width**-0.5)
         self.q_proj, self.k_proj = nn.Linear(width, width), nn.Linear(width, width)
         self.v_proj, self.c_proj = nn.Linear(width, width), nn.Linear(width, dim)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from geoglot.errors import UsageError
 from geoglot.models.architecture import Activation, TextShape
-from geoglot.models.transformer import Transformer
+from geoglot.models.transformer import Transformer, random_table
 
 
 class TextTransformer(nn.Module):
@@ -26,11 +26,11 @@ class TextTransformer(nn.Module):
         self.context = shape.context
         eps = 1e-5 if self.causal else 1e-6  # as released
         self.token_embedding = nn.Embedding(shape.vocabulary, shape.width)
-        self.positional_embedding = nn.Parameter(torch.randn(shape.context, shape.width) * 0.01)
+        self.positional_embedding = random_table(shape.context, shape.width, std=0.01)
         self.transformer = Transformer(shape.width, shape.layers, shape.heads, shape.mlp_width, activation, eps)
         self.ln_final = nn.LayerNorm(shape.width, eps)
-        matrix = torch.randn(shape.width, dim) * shape.width**-0.5
-        self.text_projection = nn.Parameter(matrix) if self.causal else nn.Linear(shape.width, dim)
+        width = shape.width
+        self.text_projection = random_table(width, dim, std=width**-0.5) if self.causal else nn.Linear(width, dim)
 
     def encode_text(self, ids: Tensor) -> Tensor:
         """Token ids [B, T] -> [B, D], not normalised; T is the context, or for "clip" what `needed` leaves of it.

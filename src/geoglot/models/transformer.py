@@ -32,6 +32,13 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 
+def random_table(*shape: int, std: float) -> nn.Parameter:
+    """A parameter with normally distributed values."""
+    table = nn.Parameter(torch.empty(shape))
+    nn.init.normal_(table, std=std)
+    return table
+
+
 class Attention(nn.Module):
     """Multi-head attention in three steps, so that a caller can do the middle one in its own way."""
 

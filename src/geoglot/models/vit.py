@@ -15,7 +15,7 @@ from geoglot.errors import UsageError
 from geoglot.models.architecture import Activation, VisionShape
 from geoglot.models.dense import Dense, LastBlock, attend
 from geoglot.models.positions import grid_positions
-from geoglot.models.transformer import Attention, Block, Mlp, Transformer
+from geoglot.models.transformer import Attention, Block, Mlp, Transformer, random_table
 
 
 class _Vit(nn.Module):
@@ -33,7 +33,7 @@ class _Vit(nn.Module):
         width, patch = shape.width, shape.patch_px
         self.prefix = prefix
         self.conv1 = nn.Conv2d(3, width, patch, patch, bias=prefix == 0)
-        self.positional_embedding = nn.Parameter(torch.randn(prefix + shape.grid**2, width) * width**-0.5)
+        self.positional_embedding = random_table(prefix + shape.grid**2, width, std=width**-0.5)
         self.transformer = Transformer(width, shape.layers[0], shape.heads, shape.mlp_width, activation, eps)
         self.ln_post = nn.LayerNorm(width, eps)
 
@@ -53,9 +53,9 @@ class ClipVit(_Vit):
     def __init__(self, shape: VisionShape, dim: int, activation: Activation) -> None:
         super().__init__(shape, activation, prefix=1, eps=1e-5)
         scale = shape.width**-0.5
-        self.class_embedding = nn.Parameter(torch.randn(shape.width) * scale)
+        self.class_embedding = random_table(shape.width, std=scale)
         self.ln_pre = nn.LayerNorm(shape.width)
-        self.proj = nn.Parameter(torch.randn(shape.width, dim) * scale)
+        self.proj = random_table(shape.width, dim, std=scale)
 
     def _last_input(self, images: Tensor) -> tuple[Tensor, Block, tuple[int, int]]:
         """What enters the last block, [B, 1 + P, width]; that block; the grid."""
@@ -95,7 +95,7 @@ class MapPool(nn.Module):
 
     def __init__(self, shape: VisionShape, activation: Activation, eps: float) -> None:
         super().__init__()
-        self.probe = nn.Parameter(torch.randn(1, 1, shape.width) * shape.width**-0.5)
+        self.probe = random_table(1, 1, shape.width, std=shape.width**-0.5)
         self.attn = Attention(shape.width, shape.heads)
         self.ln = nn.LayerNorm(shape.width, eps)
         self.mlp = Mlp(shape.width, shape.mlp_width, activation)
