@@ -46,7 +46,8 @@ class TinyTowers(nn.Module):
 
 
 def objective(loss: LossName, dropout: float = 0.0, seed: int = 0) -> Contrastive:
-    return Contrastive(TinyTowers(dropout=dropout, seed=seed), loss, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.2)).train()
+    towers = TinyTowers(dropout=dropout, seed=seed)
+    return Contrastive(towers, loss, side_px=SIDE, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.2)).train()
 
 
 def random_batch(count: int, captions: int = 1, seed: int = 1) -> Batch:

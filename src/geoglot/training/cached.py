@@ -40,7 +40,8 @@ def backward(
         model: An `Objective`, or DDP around one.
         batch: This process's rows.
         world: Who trains together.
-        chunk: Rows at a time; 0: all at once.
+        chunk: Rows at a time; 0: all at once. The same on every process, however many rows each has: DDP and the loss
+            talk in another order with chunks than without.
         autocast: Precision of the forward passes; the loss is computed in fp32.
         scale: Applied to the loss before its gradient is taken (fp16's scaler, accumulation).
         last: Whether gradients are averaged over processes now; False while accumulating.
@@ -49,7 +50,7 @@ def backward(
         Terms of the loss and outputs, both detached.
     """
     objective = bare(model)
-    if not chunk or chunk >= len(batch):
+    if not chunk:
         with _quiet(model, not last), autocast():
             outputs = model(batch)
         terms = objective.loss(outputs, batch, world)

@@ -143,7 +143,8 @@ class _Run:
         self.objective, self.feed, self.loop, self.out, self.world = objective, feed, loop, out, world
         self._check(pretrained)
         objective.to(world.device).train()
-        refuse_batch_norm(objective, loop.chunk)
+        self.chunk = loop.chunk if loop.chunk < loop.batch // world.size else 0
+        refuse_batch_norm(objective, self.chunk)
         if loop.checkpoint_activations:
             checkpoint_blocks(objective)
         self.model: nn.Module = objective
@@ -213,7 +214,7 @@ class _Run:
                 self.model,
                 batch,
                 self.world,
-                chunk=loop.chunk,
+                chunk=self.chunk,
                 autocast=partial(_autocast, self.world.device, loop),
                 scale=lambda loss: self.scaler.scale(loss / loop.accumulate),
                 last=turn == loop.accumulate - 1,

@@ -101,6 +101,7 @@ class Contrastive(Objective):
     Args:
         towers: A `TwoTower` module.
         loss: Which contrastive loss.
+        side_px: S, of the images.
         mean, std: Normalisation of pixels in [0, 1], from the model's card.
 
     A tower with a method `needed(ids)` says which columns of token rows it can do without: a caption has a dozen words,
@@ -112,11 +113,12 @@ class Contrastive(Objective):
         towers: nn.Module,
         loss: LossName = "infonce",
         *,
+        side_px: int = 224,
         mean: tuple[float, ...] = (0.0, 0.0, 0.0),
         std: tuple[float, ...] = (1.0, 1.0, 1.0),
     ) -> None:
         super().__init__()
-        self.towers, self.kind = towers, loss
+        self.towers, self.kind, self.side_px = towers, loss, side_px
         bias = getattr(towers, "logit_bias", None)
         if loss == "sigmoid" and bias is None:
             raise UsageError("the sigmoid loss needs a model with a logit_bias", hint="Use loss = infonce.")
@@ -136,12 +138,21 @@ class Contrastive(Objective):
         x = images.permute(0, 3, 1, 2).float().div_(255.0)
         return (x - cast(Tensor, self.mean)) / cast(Tensor, self.std)
 
-    def forward(self, batch: Batch) -> Outputs:
-        images = F.normalize(self.model.encode_image(self.pixels(batch.images)).float(), dim=1)
-        ids = batch.texts.flatten(0, 1)
+    def image_rows(self, images: Tensor) -> Tensor:
+        """uint8 [B, S, S, 3] -> unit rows [B, D], fp32."""
+        return F.normalize(self.model.encode_image(self.pixels(images)).float(), dim=1)
+
+    def text_rows(self, ids: Tensor) -> Tensor:
+        """Token ids [M, T] -> unit rows [M, D], fp32."""
         needed = getattr(self.towers, "needed", None)
-        texts = F.normalize(self.model.encode_text(needed(ids) if needed else ids).float(), dim=1)
-        outputs = {"images": images, "texts": texts, "scale": self.model.logit_scale.view(()).exp()}
+        return F.normalize(self.model.encode_text(needed(ids) if needed else ids).float(), dim=1)
+
+    def forward(self, batch: Batch) -> Outputs:
+        outputs = {
+            "images": self.image_rows(batch.images),
+            "texts": self.text_rows(batch.texts.flatten(0, 1)),
+            "scale": self.model.logit_scale.view(()).exp(),
+        }
         if self.kind == "sigmoid":
             outputs["bias"] = cast(Tensor, self.towers.logit_bias).view(()) * 1.0
         return outputs

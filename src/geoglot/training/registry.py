@@ -1,0 +1,81 @@
+"""Recipes by name, and how one is started from files. Light: a recipe's module is imported when it is run.
+
+A recipe is a module with `Config` (a frozen dataclass), `run(config, data, out, on_progress)` and `smoke(config)`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geoglot.errors import MissingExtraError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from geoglot.training.journal import OnProgress
+
+RECIPES = {
+    "contrastive": "Tune a dual encoder on image-text pairs: GeoRSCLIP's method, and the way to train on your own.",
+    "mini": "Train the bundled model from scratch.",
+}
+
+
+def run_recipe(
+    recipe: str | None,
+    config: Path | None,
+    data: Path,
+    out: Path,
+    *,
+    like: Path | None = None,
+    smoke: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Path:
+    """Run a recipe from its config, or as an earlier run was.
+
+    Args:
+        recipe: A name of RECIPES; may be left out with `like`.
+        config: TOML file.
+        data: Folder that the config's paths are relative to.
+        out: Run folder; an unfinished run there is continued.
+        like: `run.json` of an earlier run, in place of the config.
+        smoke: A few steps only.
+        on_progress: Called now and then.
+
+    Returns:
+        What the recipe left: a folder or file below `out`.
+
+    Raises:
+        UnknownNameError: No such recipe, or no such key in the config.
+        UsageError: Neither or both of `config` and `like`; or the config is refused.
+        MissingExtraError: PyTorch is not installed.
+    """
+    if (config is None) == (like is None):
+        raise UsageError("a recipe needs --config or --like, and only one of them")
+    if find_spec("torch") is None:
+        raise MissingExtraError("training", "torch")
+    from geoglot.training.config import build_config, load_config
+    from geoglot.training.run_folder import read_facts
+
+    facts = read_facts(like) if like else {}
+    name = recipe or str(facts.get("recipe", ""))
+    if like and recipe not in (None, facts["recipe"]):
+        raise UsageError(f"{like} is a run of {facts['recipe']}, not of {recipe}")
+    module = load_recipe(name)
+    made: Any = load_config(module.Config, config) if config else build_config(module.Config, facts["config"])
+    made = module.smoke(made) if smoke else made
+    more = {"on_progress": on_progress} if "on_progress" in signature(module.run).parameters else {}
+    left: Path = module.run(made, data, out, **more)
+    return left
+
+
+def load_recipe(name: str) -> Any:
+    """Import a recipe's module.
+
+    Raises:
+        UnknownNameError: No such recipe; suggests the nearest.
+    """
+    if name not in RECIPES:
+        raise UnknownNameError("recipe", name, RECIPES)
+    return import_module(f"geoglot.training.recipes.{name}")

@@ -1,0 +1,84 @@
+"""From a model folder to towers that can be trained, and back to a model folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from geoglot.errors import ModelFileError
+from geoglot.models.card import CARD_FILE, Card, sha256
+from geoglot.models.card_toml import card_values, write_card
+from geoglot.models.checkpoints.convert import FILE, write_safetensors
+from geoglot.models.clip import DualModel
+from geoglot.models.text_codec.load import load_tokenizer
+from geoglot.models.text_codec.protocol import Tokenizer
+from geoglot.models.torch_encoder import load_weights
+
+TOWERS = "towers."
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A pretrained model, ready for training.
+
+    Attributes:
+        card: Its description.
+        towers: fp32, every parameter trainable.
+        tokenizer: Of its text tower.
+        image_px: S.
+        mean, std: Of pixels in [0, 1].
+    """
+
+    card: Card
+    towers: DualModel
+    tokenizer: Tokenizer
+    image_px: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def load_start(card: Card) -> Start:
+    """Load a model for training.
+
+    Raises:
+        ModelFileError: It has no PyTorch weights, or not the right ones.
+    """
+    if card.architecture is None or card.preprocess is None:
+        hint = "Start from a model with PyTorch weights: geoglot models list"
+        raise ModelFileError(f"{card.name} cannot be trained: its card describes no architecture", hint=hint)
+    towers = load_weights(card, card.architecture, torch.device("cpu"), torch.float32).requires_grad_(True)
+    towers.load_state_dict({k: v.clone() for k, v in towers.state_dict().items()}, assign=True)  # off the mapped file
+    towers.requires_grad_(True)
+    preprocess = card.preprocess
+    return Start(card, towers, load_tokenizer(card), card.image_px, preprocess.mean, preprocess.std)
+
+
+def write_model(start: Start, weights: Mapping[str, Tensor], folder: Path, name: str) -> Card:
+    """A model folder of tuned weights: the start's card under a new name, without its calibration and its source.
+
+    Args:
+        start: Where training began.
+        weights: State of the objective; tensors below `towers.` are the model's.
+        folder: To write.
+        name: Of the new model.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    own = {key.removeprefix(TOWERS): value for key, value in weights.items() if key.startswith(TOWERS)}
+    write_safetensors(own, folder / FILE, {})
+    tokenizer = start.card.file("tokenizer")
+    shutil.copyfile(tokenizer, folder / tokenizer.name)
+    values = card_values(start.card.folder / CARD_FILE)
+    for gone in ("source", "calibration", "measured"):
+        values.pop(gone, None)
+    files = {"weights": folder / FILE, "tokenizer": folder / tokenizer.name}
+    table = {role: {"file": path.name, "sha256": sha256(path)} for role, path in files.items()}
+    values |= {"name": name, "version": "1", "tuned_from": f"{start.card.name} {start.card.version}", "files": table}
+    return write_card(folder, values)
