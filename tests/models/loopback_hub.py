@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -65,6 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(with_body=True)
 
     def _answer(self, *, with_body: bool) -> None:
+        self.path = unquote(self.path)
         self.hub.asked.append((self.command, self.path, self.headers.get("Range", "")))
         if self.path in self.hub.move:
             self.send_response(302)
@@ -90,7 +92,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if with_body:
             body, self.hub.cut = content[start:][: self.hub.cut], None
-            self.wfile.write(body)
+            with suppress(BrokenPipeError, ConnectionResetError):  # the client may hang up early
+                self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Quiet."""

@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from geoglot.errors import ModelFileError, StorageError, UsageError
 from geoglot.models.card import CARD_FILE, Card, read_card, sha256
@@ -22,6 +22,7 @@ from geoglot.models.store import place, writing
 SUMS_FILE = "SHA256SUMS"  # as `sha256sum -c` reads it; covers the card, too
 MAX_FILES = 64
 MAX_BYTES = 20_000_000_000
+MAX_CARD_BYTES = 10_000_000
 
 
 def bundle(name: str, out: Path | None = None) -> Path:
@@ -93,30 +94,34 @@ def unpack(path: Path, *, force: bool = False) -> Card:
     if place(name).exists() and not force:
         raise UsageError(f"model {name!r} is here already: {place(name)}", hint="Add --force to replace it.")
     with writing(name) as folder:
-        for info, tar in _members(path):
-            stream = tar.extractfile(info)
-            if stream is None:
-                _refuse(path, f"{info.name} cannot be read")
+        for info, stream in _members(path):
             with (folder / info.name).open("wb") as target:
-                shutil.copyfileobj(stream, target, 1 << 20)
+                _copy(path, stream, target)
         _check(path, folder, name)
     return read_card(place(name))
 
 
 def _name_in(path: Path) -> str:
     """The model's name, from the card inside."""
-    for info, tar in _members(path):
+    for info, stream in _members(path):
         if info.name == CARD_FILE:
-            stream = tar.extractfile(info)
-            if stream is None or info.size > 10_000_000:
-                _refuse(path, f"its {CARD_FILE} cannot be read")
+            if info.size > MAX_CARD_BYTES:
+                _refuse(path, f"its {CARD_FILE} has {info.size:,} bytes")
             with tempfile.TemporaryDirectory() as scratch:
-                (Path(scratch) / CARD_FILE).write_bytes(stream.read())
+                with (Path(scratch) / CARD_FILE).open("wb") as target:
+                    _copy(path, stream, target)
                 return read_card(Path(scratch)).name
     _refuse(path, f"it holds no {CARD_FILE}")
 
 
-def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
+def _copy(path: Path, stream: IO[bytes], target: IO[bytes]) -> None:
+    try:
+        shutil.copyfileobj(stream, target, 1 << 20)
+    except (tarfile.TarError, EOFError) as error:
+        _refuse(path, f"it is damaged ({error})")
+
+
+def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
     """The files of a bundle; refuses everything else before it is opened."""
     seen: set[str] = set()
     total = 0
@@ -133,7 +138,9 @@ def _members(path: Path) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
                 total += info.size
                 if len(seen) > MAX_FILES or total > MAX_BYTES:
                     _refuse(path, f"it holds more than {MAX_FILES} files or {MAX_BYTES:,} bytes")
-                yield info, tar
+                stream = tar.extractfile(info)
+                if stream is not None:
+                    yield info, stream
     except (tarfile.TarError, EOFError) as error:
         _refuse(path, f"it is damaged ({error})")
     except FileNotFoundError as error:

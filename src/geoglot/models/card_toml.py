@@ -32,7 +32,7 @@ def toml_text(values: Mapping[str, Any]) -> str:
 
 
 def _lines(values: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
-    if path and not all(isinstance(value, Mapping) for value in values.values()):
+    if path and (not values or not all(isinstance(value, Mapping) for value in values.values())):
         yield ""
         yield f"[{'.'.join(_key(part) for part in path)}]"
     for key, value in values.items():
