@@ -9,6 +9,7 @@ import dataclasses
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from geoglot.errors import UnknownNameError, UsageError
@@ -53,6 +54,8 @@ def build_config(kind: type[T], values: Mapping[str, Any]) -> T:
 
 def _as(hint: Any, value: Any, key: str) -> Any:
     """A table as its dataclass, a list as a tuple, an integer as the float that was asked for."""
+    if isinstance(hint, UnionType):  # `Kind | None`
+        hint = next((one for one in get_args(hint) if one is not type(None)), hint)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return build_config(hint, value)
     if isinstance(value, list):
