@@ -8,6 +8,7 @@ from its entry. What the machine does not know is refused.
 from __future__ import annotations
 
 import pickletools
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geoglot.models.checkpoints.zipped import MALFORMED, RUNS_CODE, Archive, read_entry, refuse
+from geoglot.models.checkpoints.zipped import MALFORMED, RUNS_CODE, Archive, refuse
 
 _DTYPES = {
     "torch.FloatStorage": torch.float32,
@@ -59,7 +60,8 @@ def read_torchscript(archive: Archive) -> tuple[dict[str, Tensor], frozenset[str
         ModelFileError: The pickle is damaged or holds something else than modules, tensors and plain values.
     """
     try:
-        root = _Machine(archive).run(read_entry(archive, "data.pkl"))
+        with zipfile.ZipFile(archive.path) as file:
+            root = _Machine(archive, file).run(file.read(f"{archive.root}/data.pkl"))
     except MALFORMED as error:
         refuse(archive.path, f"the data of its TorchScript archive is damaged ({error!r})")
     if not isinstance(root, _Object):
@@ -89,8 +91,9 @@ def _flatten(root: _Object) -> tuple[dict[str, Tensor], frozenset[str]]:
 class _Machine:
     """Runs the operations that TorchScript's writer uses, on plain values."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, file: zipfile.ZipFile) -> None:
         self.archive = archive
+        self.file = file
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.storages: dict[tuple[str, str], Tensor] = {}
@@ -205,7 +208,8 @@ class _Machine:
         if word != "storage" or not isinstance(kind, _Name) or not str(key).isalnum():
             raise ValueError(f"a storage named {key!r}")
         if (kind.dotted, key) not in self.storages:
-            flat = torch.frombuffer(bytearray(read_entry(self.archive, f"data/{key}")), dtype=_DTYPES[kind.dotted])
+            content = bytearray(self.file.read(f"{self.archive.root}/data/{key}"))
+            flat = torch.frombuffer(content, dtype=_DTYPES[kind.dotted])
             if flat.numel() != count:
                 raise ValueError(f"storage {key} has {flat.numel()} elements, not {count}")
             self.storages[kind.dotted, key] = flat
