@@ -13,6 +13,7 @@ holds, so that fp16 and fp32 files of a case describe the same model. All output
     <case>/outputs.safetensors   images float [3, 3, S, S] (normalised), ids int64 [M, T], image_embeddings,
                             text_embeddings (not normalised), logit_scale (as stored: a logarithm), logit_bias if any,
                             wide_images [2, 3, S', S''] and wide_image_embeddings where the reference can interpolate
+    preprocessing.safetensors    images and what open_clip's transforms make of them
     <case>/...              the same weights in one or more released formats
 """
 
@@ -359,6 +360,27 @@ def _count(config: Case, xlmr_home: Path) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
+@torch.no_grad()
+def preprocessing(out: Path) -> None:
+    """What open_clip's evaluation transform makes of images that are wide, high, small: to 32 px, not normalised."""
+    from PIL import Image
+
+    torch.manual_seed(11)
+    found = {}
+    for height, width in ((45, 71), (90, 33), (17, 20)):
+        pixels = (torch.rand(3, 6, 7)[None] * 255).round()
+        pixels = nn.functional.interpolate(pixels, (height, width), mode="bilinear")[0].permute(1, 2, 0)
+        pixels = (pixels + 20 * torch.randn(pixels.shape)).clamp(0, 255).to(torch.uint8).contiguous()
+        found[f"{height}x{width}"] = pixels
+        for resize in ("shortest", "squash"):
+            for interpolation in ("bicubic", "bilinear"):
+                settings = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "resize_mode": resize}
+                transform = open_clip.image_transform(SIDE, False, interpolation=interpolation, **settings)
+                made = transform(Image.fromarray(pixels.numpy()))  # [3, 32, 32] in [0, 1]
+                found[f"{height}x{width} {resize} {interpolation}"] = (made * 255).round().to(torch.uint8)
+    save_file({k: v.contiguous() for k, v in found.items()}, str(out / "preprocessing.safetensors"))
+
+
 CASES = (clip_quick, clip_plain, clip_openai, clip_long, clip_resnet, xlmr, siglip_open_clip, clip_hf, siglip_hf)
 
 
@@ -375,6 +397,7 @@ def main() -> None:
         "parameters": counts(out),
     }
     (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
+    preprocessing(out)
     for file in (f for f in out.rglob("*") if f.is_file()):
         file.chmod(0o644)
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
