@@ -180,7 +180,7 @@ def test_collapse_stops_the_run(data: Path, tmp_path: Path) -> None:
     model.towers.visual[-1].weight.data.zero_()
     model.towers.visual.requires_grad_(False)
     with pytest.raises(CollapsedError, match="all images have the same embedding"):
-        run(data, tmp_path / "run", replace(LOOP, steps=30), model=model)
+        run(data, tmp_path / "run", replace(LOOP, steps=30, stuck_after=5), model=model)
 
 
 def test_tensorboard_is_optional(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,14 @@ def test_a_loss_that_never_beats_guessing_stops() -> None:
         better.loss(step, chance, 0.9 * chance if step == 20 else chance, chance)
 
 
+def test_random_towers_get_time_to_tell_things_apart() -> None:
+    seen = watch(stuck_after=50)
+    for step in range(49):
+        seen.spread(step, 0.999, 0.999)
+    with pytest.raises(CollapsedError):
+        seen.spread(49, 0.999, 0.999)
+
+
 def test_alike_embeddings_stop() -> None:
     seen = watch()
     for step in range(4):

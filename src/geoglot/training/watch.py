@@ -15,6 +15,9 @@ ALIKE = 0.99
 towers, which live in a narrow cone, stay below 0.9 (Liang et al. 2022, arXiv 2203.02053, Figure 2: about 0.5)."""
 
 ALIKE_CHECKS = 5
+APART = 0.95
+"""Below this a tower told things apart once. Random towers start above ALIKE and need time; one that falls back is lost."""
+
 GUESSING = 0.98
 """Share of ln B that a loss must fall below to count as better than guessing."""
 
@@ -43,6 +46,7 @@ class Watch:
     _jumps: int = 0
     _alike: int = 0
     _moved: bool = False
+    _apart: bool = False
 
     def loss(self, step: int, value: float, contrast: float, chance: float | None) -> None:
         """Look at a step's loss.
@@ -68,11 +72,13 @@ class Watch:
         if not self._jumps:
             self._past.append(value)
         self._moved = self._moved or (chance is not None and contrast < GUESSING * chance)
-        late = self.stuck_after and step + 1 >= self.warmup + self.stuck_after
-        if late and chance is not None and not self._moved:
+        if self._late(step) and chance is not None and not self._moved:
             hint = "Check that captions belong to their images; try another learning_rate or a longer warmup."
             message = f"after {step + 1} steps the loss, {contrast:.3f}, is still what guessing gives ({chance:.3f})"
             raise CollapsedError(message, hint=hint)
+
+    def _late(self, step: int) -> bool:
+        return bool(self.stuck_after) and step + 1 >= self.warmup + self.stuck_after
 
     def _jumped(self, value: float) -> bool:
         if len(self._past) < 20:
@@ -85,10 +91,12 @@ class Watch:
         """Look at the mean cosines of a batch; called every now and then.
 
         Raises:
-            CollapsedError: One tower has said the same of everything for a while.
+            CollapsedError: One tower has said the same of everything for a while: after it could do better, or after
+                it had `stuck_after` steps to learn.
         """
+        self._apart = self._apart or max(images, texts) < APART
         self._alike = self._alike + 1 if max(images, texts) > ALIKE and step >= self.warmup else 0
-        if self._alike >= ALIKE_CHECKS:
+        if self._alike >= ALIKE_CHECKS and (self._apart or self._late(step)):
             which = "images" if images > texts else "texts"
             hint = "Lower learning_rate, lengthen warmup, and start again from an earlier checkpoint."
             alike = max(images, texts)
@@ -96,10 +104,10 @@ class Watch:
 
     def state(self) -> dict[str, object]:
         """Plain values."""
-        return {"past": list(self._past), "jumps": self._jumps, "alike": self._alike, "moved": self._moved}
+        return {"past": list(self._past), "jumps": self._jumps, "alike": self._alike, "moved": self._moved, "apart": self._apart}
 
     def restore(self, state: dict[str, object]) -> None:
         """Go on from `state`."""
         self._past = deque(state["past"], MEMORY)  # type: ignore[call-overload]
         self._jumps, self._alike = int(state["jumps"]), int(state["alike"])  # type: ignore[call-overload]
-        self._moved = bool(state["moved"])
+        self._moved, self._apart = bool(state["moved"]), bool(state["apart"])

@@ -23,7 +23,7 @@ LARGEST_STEP = 2e-3
 Adam moves every weight by about the learning rate a step, whatever the gradient, so a thousand steps at 2e-3 of a
 weight's size may turn it into something else altogether. CLIP's weights are about 0.02 large: the limit lies near 4e-5.
 Published tuning of whole towers keeps well below (GeoRSCLIP 1e-6, its retrieval tuning 5e-6); training from scratch is
-well above (CLIP 5e-4). `benchmarks/forgetting.py` shows both sides of the limit on a small tower.
+well above (CLIP 5e-4). The number is our choice between the two, not a measurement.
 """
 
 
