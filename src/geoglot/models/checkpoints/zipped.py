@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ RUNS_CODE = (
 
 _STORAGES = ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Short", "Char", "Byte", "Bool")
 _SCALARS = (np.float64, np.float32, np.int64, np.int32, np.bool_)
-_SCALAR: Callable[..., Any] = np._core.multiarray.scalar  # what a pickled NumPy number names
+_SCALAR = cast(Callable[..., Any], np.float64(0).__reduce__()[0])  # what a pickled NumPy number names
 NUMPY_GLOBALS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (np.dtype, "numpy.dtype"),
     (_SCALAR, "numpy.core.multiarray.scalar"),  # the name before NumPy 2
