@@ -175,4 +175,5 @@ def _fill(encode: Callable[[Sequence[str]], Vectors], texts: Sequence[str], out:
 
 def unknown(vectors: Vectors) -> NDArray[np.bool_]:
     """Which texts [M] the model could not read: their vectors are zero."""
-    return ~vectors.any(-1)
+    zero: NDArray[np.bool_] = np.logical_not(vectors.any(-1))
+    return zero

@@ -53,9 +53,9 @@ def agreement(english: Vectors, other: Vectors, images: Vectors, depth: int = DE
     """
     same, shared = [], []
     for a, b in zip(english, other, strict=True):
-        best = [np.argsort(-(images @ vector), kind="stable")[:depth] for vector in (a, b)]
-        same.append(best[0][0] == best[1][0])
-        shared.append(len(np.intersect1d(*best)) / len(best[0]))
+        one, two = (np.argsort(-(images @ vector), kind="stable")[:depth].tolist() for vector in (a, b))
+        same.append(one[0] == two[0])
+        shared.append(len(set(one) & set(two)) / len(one))
     return 100 * float(np.mean(same)), 100 * float(np.mean(shared))
 
 
