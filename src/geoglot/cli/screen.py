@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from geoglot.archive.archive import ArchiveInfo
     from geoglot.archive.pictures import Unread
     from geoglot.archive.report import Progress
+    from geoglot.training.journal import Progress as TrainingProgress
 
 
 LIKELY = 0.5
@@ -174,3 +175,46 @@ def ingest_progress() -> Iterator[Callable[[Progress], None]]:
             bar.update(task, completed=state.done, total=state.scenes, rate=f"{rate:,.0f} chips/s")
 
         yield show
+
+
+@contextmanager
+def training_progress() -> Iterator[Callable[[TrainingProgress], None]]:
+    """A bar on stderr: steps, loss, samples per second, share of time waiting for data, time left.
+
+    Without a terminal, a line now and then. Gives the callback for a recipe.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("Training"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[facts]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    terminal = notes().is_terminal
+    with Bar(*columns, console=notes(), transient=True, disable=not terminal) as bar:
+        task = bar.add_task("", total=None, facts="")
+
+        def show(state: TrainingProgress) -> None:
+            facts = f"loss {state.loss:.3f}  {state.samples_per_s:,.1f} samples/s  data wait {state.wait_share:.0%}"
+            bar.update(task, completed=state.step, total=state.steps, facts=facts)
+            if not terminal:
+                say(f"step {state.step:,}/{state.steps:,}  epoch {state.epoch:.2f}  {facts}")
+
+        yield show
+
+
+def show_logs() -> None:
+    """Send what the rooms log to stderr, in quiet letters; warnings in yellow."""
+    import logging
+
+    class ToNotes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            notes().print(self.format(record), style="yellow" if record.levelno >= logging.WARNING else "dim")
+
+    root = logging.getLogger("geoglot")
+    if not root.handlers:
+        root.addHandler(ToNotes())
+        root.setLevel(logging.INFO)

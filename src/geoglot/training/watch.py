@@ -16,7 +16,7 @@ towers, which live in a narrow cone, stay below 0.9 (Liang et al. 2022, arXiv 22
 
 ALIKE_CHECKS = 5
 APART = 0.95
-"""Below this a tower told things apart once. Random towers start above ALIKE and need time; one that falls back is lost."""
+"""Below this a tower has told things apart. Random towers start above ALIKE and need time; what falls back is lost."""
 
 GUESSING = 0.98
 """Share of ln B that a loss must fall below to count as better than guessing."""
@@ -104,7 +104,8 @@ class Watch:
 
     def state(self) -> dict[str, object]:
         """Plain values."""
-        return {"past": list(self._past), "jumps": self._jumps, "alike": self._alike, "moved": self._moved, "apart": self._apart}
+        seen = {"jumps": self._jumps, "alike": self._alike, "moved": self._moved, "apart": self._apart}
+        return {"past": list(self._past), **seen}
 
     def restore(self, state: dict[str, object]) -> None:
         """Go on from `state`."""
