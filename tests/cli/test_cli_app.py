@@ -24,6 +24,13 @@ COMMANDS = {
     ("index", "remove"): "--archive --json",
     ("index", "info"): "--archive --json",
     ("index", "check"): "--archive --json",
+    ("models", "list"): "--installed --json",
+    ("models", "show"): "--json",
+    ("models", "pull"): "--accept-licence --activation --force --json",
+    ("models", "bundle"): "--output --unpack --force --json",
+    ("models", "convert"): "--card --name --activation --tokenizer --json",
+    ("models", "export"): "--precision --name --image --allow-below --json",
+    ("models", "compare"): "--image --texts --json",
     ("demo",): "--folder --seed --model",
     ("doctor",): "--archive --json",
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import runpy
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -177,3 +179,8 @@ def test_what_is_built_has_as_many_parameters(shape: str) -> None:
     card = next(c for c in map(released_card, NAMES) if repr(c.architecture) == shape)
     assert card.architecture is not None
     assert sum(p.numel() for p in build(card.architecture, device="meta").parameters()) == card.parameters
+
+
+def test_the_page_is_made_from_the_cards() -> None:
+    script = runpy.run_path(str(Path(__file__).resolve().parents[2] / "tools" / "list_cards.py"))
+    assert script["PAGE"].read_text("utf-8") == script["page"](), "run: python tools/list_cards.py"

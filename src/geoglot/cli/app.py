@@ -48,6 +48,7 @@ class VerbGroup(TyperGroup):
 VERBS = {
     "search": "Ask an archive a question; the verb may be left out.",
     "index": "Bring an archive up to date with scenes; look into it; check it.",
+    "models": "List, show, pull, bundle, convert, export and compare models.",
     "train": "Train a model by a recipe.",
     "demo": "First success: draw a country, index it, ask five questions in five languages.",
     "eval": "Measure models by a named protocol, beside the published numbers.",

@@ -14,5 +14,5 @@ ArchivePath = Annotated[
 
 ModelName = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="A bundled model, or a folder with card.toml. Default: the archive's own."),
+    typer.Option(metavar="NAME", help="A model: geoglot models list. Default: the archive's own."),
 ]

@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from geoglot import __version__
 from geoglot.errors import DownloadError, MissingExtraError, ModelFileError, TermsError, UsageError
 from geoglot.models.architecture import Activation, Architecture
 from geoglot.models.card import Card, read_card, sha256
 from geoglot.models.card_toml import card_values, write_card
+from geoglot.models.encoder import Images
 from geoglot.models.hub import Fetched, OnProgress, fetch, list_repository
 from geoglot.models.origin import Source, TokenizerSource
 from geoglot.models.registry import (
@@ -279,6 +280,38 @@ def install(
         _check_tokenizer(made)
     made = replace(made, folder=place(made.name))
     return Installed(made, (*_told(made, fetched), loaded.summary, *loaded.notes))
+
+
+def export(
+    card: Card,
+    precision: Literal["fp32", "int8"],
+    chips: Images,
+    chips_from: str,
+    *,
+    name: str | None = None,
+    allow_below: bool = False,
+) -> Card:
+    """Make a light model of the store from one that PyTorch runs; see `export_dual.export_model` for the arguments.
+
+    Raises:
+        ModelFileError, DisagreementError, StorageError, ModelBusyError, MissingExtraError: As they say.
+    """
+    card.file("weights")
+    check_torch("exporting a model")
+    from geoglot.models.export_dual import export_model
+
+    target = name or f"{card.name}-{precision}"
+    with writing(target) as folder:
+        export_model(
+            card,
+            folder,
+            precision=precision,
+            chips=chips,
+            chips_from=chips_from,
+            name=target,
+            allow_below=allow_below,
+        )
+    return read_card(place(target))
 
 
 def _check_tokenizer(card: Card) -> None:
