@@ -95,6 +95,15 @@ def test_a_folder_says_heads_pixels_and_activation_in_its_configuration() -> Non
         assert loaded.source == "config.json"
 
 
+def test_old_exports_of_xlmr_hold_their_position_ids(tmp_path: Path) -> None:
+    case = next(case for case in CASES if case["family"] == "xlmr")
+    tensors = read_tensors(GOLDEN / case["files"][0]["path"])
+    ids = {"text.transformer.embeddings.position_ids": torch.arange(514)[None]}
+    torch.save(tensors | ids, tmp_path / "old.pt")
+    loaded = load_checkpoint(tmp_path / "old.pt", architecture=_architecture(case))
+    assert set(loaded.tensors) == set(tensors)
+
+
 def _released() -> dict[Architecture, str]:
     """Each architecture once, with the first card that has it."""
     cards = {name: released_card(name) for name in released_models()}

@@ -310,6 +310,13 @@ def test_tensors_that_are_not_finite_are_refused(value: float, tmp_path: Path) -
         load_checkpoint(_save(tmp_path, state), architecture=CLIP)
 
 
+def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+    state = _state()
+    state["visual.proj"] = state["visual.proj"].to(torch.int8)
+    with pytest.raises(ModelFileError, match="int8"):
+        load_checkpoint(_save(tmp_path, state), architecture=CLIP)
+
+
 def test_another_architecture_than_the_cards_names_both(tmp_path: Path) -> None:
     wanted = replace(CLIP, vision=replace(CLIP.vision, patch_px=16, width=768, mlp_width=3072))
     with pytest.raises(ModelFileError) as caught:
@@ -410,10 +417,11 @@ def _zipped() -> bytes:
     ],
 )
 def test_other_files_are_named(content: bytes, what: str, tmp_path: Path) -> None:
-    (tmp_path / "model.pt").write_bytes(content)
-    with pytest.raises(ModelFileError, match=what) as caught:
-        read_tensors(tmp_path / "model.pt")
-    assert caught.value.hint
+    for name in ("model.pt", "model.safetensors"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ModelFileError, match=what) as caught:
+            read_tensors(tmp_path / name)
+        assert caught.value.hint
 
 
 def test_missing_files_and_empty_folders(tmp_path: Path) -> None:

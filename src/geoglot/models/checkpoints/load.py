@@ -186,7 +186,10 @@ def _check_strict(tensors: Mapping[str, Tensor], architecture: Architecture, pat
             hint="The file is not complete, or has parts that geoglot does not know.",
         )
     for name, tensor in tensors.items():
-        if tensor.is_complex() or (tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())):
+        if not tensor.is_floating_point() and not name.endswith("num_batches_tracked"):
+            hint = "Get the model before it was quantised."
+            raise ModelFileError(f"{path}: the tensor {name!r} holds {tensor.dtype}, not floating numbers", hint=hint)
+        if not bool(torch.isfinite(tensor).all()):
             raise ModelFileError(f"{path}: the tensor {name!r} holds NaN or Inf", hint="Copy or download it again.")
 
 

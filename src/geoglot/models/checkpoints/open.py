@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor
 
@@ -127,14 +127,18 @@ def _open_file(path: Path) -> Opened:
         start = file.read(512)
     if start[:2] == b"PK":
         return _open_archive(path)
-    for bytes_, place, what, hint in _OTHERS:
-        if path.suffix != ".safetensors" and start[place : place + len(bytes_)] == bytes_:
-            raise ModelFileError(f"{path} is {what}", hint=hint)
-    if start[8:9] != b"{" and path.suffix != ".safetensors":
-        raise ModelFileError(f"{path} is neither safetensors nor a PyTorch archive", hint=_AGAIN)
+    if start[8:9] != b"{":  # every safetensors header begins with one
+        _refuse_other(path, start)
     metadata = read_header(path).metadata
     tensors, notes = unwrap(_read_safetensors(path), path)
     return Opened(path, tensors, "safetensors", metadata=metadata, notes=notes)
+
+
+def _refuse_other(path: Path, start: bytes) -> NoReturn:
+    for bytes_, place, what, hint in _OTHERS:
+        if start[place : place + len(bytes_)] == bytes_:
+            raise ModelFileError(f"{path} is {what}", hint=hint)
+    raise ModelFileError(f"{path} is neither safetensors nor a PyTorch archive", hint=_AGAIN)
 
 
 def _open_archive(path: Path) -> Opened:
