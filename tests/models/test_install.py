@@ -390,3 +390,37 @@ def test_a_card_survives_writing(tmp_path: Path) -> None:
     for wrong in ({"resize": "stretch", "mean": [0.5], "std": [0.5]}, {"mean": "x", "std": [0.5]}, {"meen": [1.0]}):
         with pytest.raises(ModelFileError, match="not a valid card"):
             write_card(tmp_path, small_models.card_values(preprocess=wrong))
+
+
+def test_an_archive_remembers_an_installed_model(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Index with it by name, ask without naming it; other weights of that name are refused."""
+    import json
+
+    from PIL import Image
+    from typer.testing import CliRunner
+
+    from geoglot.cli.app import app
+
+    def run(*words: str) -> tuple[int, str, str]:
+        done = CliRunner().invoke(app, list(words), catch_exceptions=False)
+        return done.exit_code, done.stdout, done.stderr
+
+    (tmp_path / "scenes").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "scenes" / "a.png")
+    archive = str(tmp_path / "archive")
+    assert run("index", str(tmp_path / "scenes"), "--archive", archive, "--model", model)[0] == 0
+    info = json.loads(run("index", "info", "--archive", archive, "--json")[1])
+    assert (info["model"], info["fingerprint"]) == (model, find_card(model).fingerprint)
+    code, out, _ = run("a river", "--archive", archive, "--format", "json")
+    found = json.loads(out)
+    assert (code, found["calibrated"], found["nothing_matches"]) == (0, False, False)
+    assert found["matches"]
+    code, out, notes = run("a river", "--archive", archive)
+    assert (code, "Not calibrated for this model" in notes, "score" in out) == (0, True, True)
+    convert(small_models.checkpoint(tmp_path / "other.pt", seed=1), card_name=model, tokenizer=tmp_path / "bpe.txt.gz")
+    code, _, errors = run("a river", "--archive", archive)
+    assert (code, "the archive was built with model" in errors) == (2, True)
+    shutil.rmtree(store.place(model))
+    code, _, errors = run("a river", "--archive", archive)
+    assert (code, "is not on this machine; looked in" in errors) == (2, True)
