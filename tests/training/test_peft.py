@@ -452,7 +452,7 @@ def test_counts_of_the_published_size() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"method": "lorra"}, {"rank": 0}, {"towers": ()}, {"towers": ("both",)}, {"matrices": ("x",)}, {"placement": "in"}],
+    [{"method": "lo"}, {"rank": 0}, {"towers": ()}, {"towers": ("both",)}, {"matrices": ("x",)}, {"placement": "in"}],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):

@@ -1,6 +1,7 @@
 """Recipes by name, and how one is started from files. Light: a recipe's module is imported when it is run.
 
-A recipe is a module with `Config` (a frozen dataclass), `run(config, data, out, on_progress)` and `smoke(config)`.
+A recipe is a module with `Config` (a frozen dataclass), `run(config, data, out, on_progress)` and `smoke(config)`
+or, where it draws a world of its own, `smoke(config, out)`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 RECIPES = {
     "contrastive": "Tune a dual encoder on image-text pairs: GeoRSCLIP's method, and the way to train on your own.",
+    "gaia": "Tune on long captions, true to what they say of left and right; then weigh old and new weights (GAIA).",
     "mini": "Train the bundled model from scratch.",
+    "purify": "Clean doubtful captions with a model trained on good ones, and train on what is left (CLIP-RS).",
 }
 
 
@@ -64,7 +67,8 @@ def run_recipe(
         raise UsageError(f"{like} is a run of {facts['recipe']}, not of {recipe}")
     module = load_recipe(name)
     made: Any = load_config(module.Config, config) if config else build_config(module.Config, facts["config"])
-    made = module.smoke(made) if smoke else made
+    if smoke:
+        made = module.smoke(made, out) if "out" in signature(module.smoke).parameters else module.smoke(made)
     more = {"on_progress": on_progress} if "on_progress" in signature(module.run).parameters else {}
     left: Path = module.run(made, data, out, **more)
     return left

@@ -68,7 +68,8 @@ def load_parts(model: nn.Module, path: Path, *, base: str) -> Tuning:
     if facts.get("format") != FORMAT:
         raise ModelFileError(f"{path} holds no small parts", hint="Give a file that a tuning run wrote.")
     if facts["base"] != base:
-        raise ModelFileError(f"{path} belongs to {facts['base']!r}, not to {base!r}", hint="Load the model it belongs to.")
+        hint = "Load the model it belongs to."
+        raise ModelFileError(f"{path} belongs to {facts['base']!r}, not to {base!r}", hint=hint)
     values = json.loads(facts["tuning"])
     tuning = Tuning(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
     tune(model, tuning)

@@ -4,36 +4,36 @@
     torchrun --nproc-per-node 8 -m geoglot train contrastive --config ... --data DATA --out runs/mine
 
 Implements: GeoRSCLIP (arXiv 2306.11300, section VI-A): InfoNCE, random crops of 0.9 to 1 of the image, flips, any
-rotation. Loss = the contrastive one that the config names; a recipe with more losses subclasses `Contrastive`.
+rotation; all weights, or small parts beside frozen ones (`[tuning]`, its Table I). Loss = the contrastive one that the
+config names; a recipe with more losses subclasses `Contrastive`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from geoglot.data.feed import Feed, Workshop
 from geoglot.data.pairs import PairSet
 from geoglot.data.pictures import Prepare
-from geoglot.data.plan import BatchPlan
 from geoglot.data.sources import DataSource, open_source
 from geoglot.errors import UsageError
 from geoglot.models.encoder import find_card
 from geoglot.training.journal import OnProgress
 from geoglot.training.leakage import check_leakage, open_pictures
-from geoglot.training.loop import Evaluate, Report, train
-from geoglot.training.objective import Contrastive, LossName, Objective
-from geoglot.training.run_folder import facts_of
+from geoglot.training.objective import Contrastive, LossName
+from geoglot.training.peft.attach import tune
+from geoglot.training.peft.settings import Tuning
+from geoglot.training.session import fit, keep, recall_on, take_best
 from geoglot.training.settings import Loop
-from geoglot.training.starting_point import Start, load_start, write_model
-from geoglot.training.validation import mean_recall
-from geoglot.training.world import World, open_world
+from geoglot.training.smoke import draw_world, smoke_loop
+from geoglot.training.starting_point import load_start
+from geoglot.training.world import open_world
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ class Config:
         validation: Held-out pairs for the metric, mean recall; none: no validation.
         leakage: Test sets that must not be among the training images: folders of images, or sources of pairs.
         leakage_by_embedding: Also compare embeddings, which costs a pass over all images.
+        tuning: All weights, or small parts of one or both towers.
     """
 
     model: str
@@ -63,6 +64,7 @@ class Config:
     validation: DataSource | None = None
     leakage: tuple[DataSource, ...] = ()
     leakage_by_embedding: bool = False
+    tuning: Tuning = field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
         if not self.data:
@@ -92,46 +94,38 @@ def turned(x: Tensor) -> Tensor:
 
 
 def run(config: Config, data: Path, out: Path, on_progress: OnProgress | None = None) -> Path:
-    """Train, going on from what `out` holds; returns the folder of the tuned model."""
+    """Train, going on from what `out` holds.
+
+    Returns:
+        The folder of the tuned model; or a file of small parts, where they cannot be folded into the model's weights.
+    """
     with open_world(config.loop.device) as world:
         start = load_start(find_card(config.model))
         sets = [open_source(source, data) for source in config.data]
+        tune(start.towers, config.tuning)
         kind = Turned if config.turn else Contrastive
         model = kind(start.towers, config.loss, side_px=start.image_px, mean=start.mean, std=start.std)
         if world.leads and config.leakage and not (out / "last.pt").is_file():
             _look_for_leaks(config, data, out, sets, model)
-        plan = BatchPlan(sets, [s.weight for s in config.data], config.loop.batch, config.loop.seed)
-        workshop = Workshop(
-            sets, Prepare(start.image_px, config.area, config.captions), start.tokenizer.ids, config.loop.seed
+        report = fit(
+            "contrastive",
+            config,
+            config.loop,
+            start,
+            model,
+            sets,
+            [source.weight for source in config.data],
+            Prepare(start.image_px, config.area, config.captions),
+            out,
+            world,
+            tuning=config.tuning,
+            evaluate=recall_on(config.validation, data, start),
+            on_progress=on_progress,
         )
-        loop, facts = config.loop, facts_of("contrastive", config, sets, world)
-        with Feed(
-            workshop,
-            plan,
-            rank=world.rank,
-            size=world.size,
-            workers=loop.workers,
-            kind=loop.worker_kind,
-            ahead=loop.ahead,
-            corrupt_share=loop.corrupt_share,
-        ) as feed:
-            metric = _metric(config, data, start)
-            report = train(
-                model, feed, loop, out, facts, world, pretrained=("towers.*",), evaluate=metric, on_progress=on_progress
-            )
-        return _keep(report, start, model, out, world)
-
-
-def _metric(config: Config, data: Path, start: Start) -> Evaluate | None:
-    if config.validation is None:
-        return None
-    held_out = open_source(config.validation, data)
-
-    def metric(model: Objective) -> float:
-        assert isinstance(model, Contrastive)
-        return mean_recall(held_out, model, start.tokenizer.ids)
-
-    return metric
+        if not world.leads:
+            return out
+        take_best(report, model, out)
+        return keep(start, model, config.tuning, out)
 
 
 def _look_for_leaks(config: Config, data: Path, out: Path, sets: Sequence[PairSet], model: Contrastive) -> None:
@@ -139,15 +133,9 @@ def _look_for_leaks(config: Config, data: Path, out: Path, sets: Sequence[PairSe
     check_leakage(sets, tests, out, model=model if config.leakage_by_embedding else None, threads=config.loop.workers)
 
 
-def _keep(report: Report, start: Start, model: Contrastive, out: Path, world: World) -> Path:
-    folder = out / "model"
-    if world.leads:
-        weights = out / "best.pt" if report.best else report.final
-        write_model(start, torch.load(weights, weights_only=True, map_location="cpu")["weights"], folder, out.name)
-    return folder
-
-
-def smoke(config: Config) -> Config:
-    """The same recipe in a few steps."""
-    loop = replace(config.loop, batch=4, steps=2, epochs=0.0, chunk=2, warmup=1, log_every=1, checkpoint_every=1)
-    return replace(config, loop=replace(loop, evaluate_every=0, patience=0), validation=None, leakage=())
+def smoke(config: Config, out: Path) -> Config:
+    """The same recipe in a few steps, on drawn chips and a tiny model with random weights, both below `out`."""
+    world = draw_world(out / "world")
+    pairs, held_out = (DataSource(str(world / "captions.jsonl"), split=split) for split in ("train", "valid"))
+    loop, model = smoke_loop(config.loop), str(world / "model")
+    return replace(config, model=model, data=(pairs,), loop=loop, validation=held_out, leakage=())
