@@ -22,6 +22,8 @@ MAY_IMPORT = {
     "archive": BASE | {"imagery", "models"},
     "evaluation": BASE | {"data", "models", "archive"},
     "sandbox": BASE | {"imagery", "data"},
+    "tasks": BASE | {"imagery", "models", "archive"},
+    "server": BASE | {"imagery", "models", "archive", "tasks"},
 }
 MAY_IMPORT["cli"] = set(MAY_IMPORT) | BASE
 # The bundled model trains on the sandbox and is calibrated on it.

@@ -27,7 +27,18 @@
     │   ├── ModelFileError         missing, corrupt or wrong for its card
     │   ├── ModelBusyError         another process is writing the model
     │   ├── DownloadError          a file could not be fetched, or came out wrong
+    │   ├── DisagreementError      an exported model differs too much from the original
     │   └── TermsError             the weights' terms were not accepted
+    ├── RequestError               a server will not do what a request asks
+    │   ├── KeyNeededError         no API key, or an unknown one
+    │   ├── NotAllowedError        outside the server's roots, or on a private network
+    │   ├── NotThereError          no such collection, item, scene, task, job or file
+    │   ├── NotDoneError           the job has not ended
+    │   ├── ExpiredError           the job is over and its files are deleted
+    │   ├── TooLargeError          over a limit of size
+    │   ├── UploadError            an upload that is no picture
+    │   ├── TooManyError           over a limit of requests or jobs
+    │   └── TooLongError           over a limit of time
     ├── MissingExtraError          an optional package is not installed; prints the command
     └── StorageError               the disk is full or cannot be written
 
@@ -165,8 +176,62 @@ class DownloadError(ModelError):
     """A file of a model could not be fetched, or is not what its publisher says it is."""
 
 
+class DisagreementError(ModelError):
+    """An exported model differs more from the original than it may."""
+
+
 class TermsError(ModelError):
     """The terms of a model's weights must be accepted first."""
+
+
+class RequestError(GeoglotError):
+    """A server will not do what a request asks."""
+
+
+class KeyNeededError(RequestError):
+    """An API key is needed, and none or an unknown one was given."""
+
+
+class NotAllowedError(RequestError):
+    """It lies outside the folders and networks that the server may read."""
+
+
+class NotThereError(RequestError):
+    """There is no such collection, item, scene, task, job or file."""
+
+
+class NotDoneError(RequestError):
+    """The job has not ended, so that there is no result yet."""
+
+
+class ExpiredError(RequestError):
+    """The job ended long ago, and its files are deleted."""
+
+
+class TooLargeError(RequestError):
+    """The request or what it asks for is larger than the server allows."""
+
+
+class UploadError(RequestError):
+    """An upload cannot be read as a picture."""
+
+
+class TooManyError(RequestError):
+    """More requests or jobs than the server allows.
+
+    Args:
+        message: What happened.
+        hint: What to do.
+        retry_s: Seconds after which a new attempt makes sense.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", retry_s: float = 1.0) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_s = retry_s
+
+
+class TooLongError(RequestError):
+    """It took longer than the server allows."""
 
 
 class MissingExtraError(GeoglotError):

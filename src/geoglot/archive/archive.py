@@ -143,6 +143,11 @@ class Archive:
         return fresh
 
     @property
+    def chip_count(self) -> int:
+        """How many chips."""
+        return len(self._snapshot)
+
+    @property
     def state(self) -> str:
         """Names the state that is open; 16 hex digits."""
         return self._snapshot.key
@@ -164,6 +169,12 @@ class Archive:
         snapshot = self._snapshot
         row = snapshot.find_chip(chip_id)
         return None if row is None else snapshot.chip(row)
+
+    def chip_vector(self, chip_id: str) -> NDArray[np.float32] | None:
+        """The unit vector of a chip, float32 [D], by its id."""
+        snapshot = self._snapshot
+        row = snapshot.find_chip(chip_id)
+        return None if row is None else np.array(snapshot.arrays.vectors[row])
 
     def scene(self, scene_id: str) -> SceneInfo | None:
         """A scene by its id."""
@@ -200,6 +211,14 @@ class Archive:
         snapshot = self._snapshot
         terms = parse_terms(terms) if isinstance(terms, str) else terms
         return heat_map(snapshot, query_vector(terms, self.encoder, snapshot), frame, filter)
+
+    def query_vector(self, terms: Sequence[Term]) -> NDArray[np.float32]:
+        """The unit vector that terms stand for, float32 [D].
+
+        Raises:
+            QueryError, UsageError: As search.
+        """
+        return query_vector(terms, self.encoder, self._snapshot)
 
     def vectors(self, filter: Filter = Filter()) -> ChipVectors:  # noqa: B008  frozen
         """The chips that a filter leaves, with their vectors.

@@ -50,6 +50,8 @@ VERBS = {
     "index": "Bring an archive up to date with scenes; look into it; check it.",
     "models": "List, show, pull, bundle, convert, export and compare models.",
     "train": "Train a model by a recipe.",
+    "task": "What else can be done with an archive: classify, export, heat maps.",
+    "serve": "Serve archives: a STAC API with language search, map tiles, and tasks.",
     "demo": "First success: draw a country, index it, ask five questions in five languages.",
     "eval": "Measure models by a named protocol, beside the published numbers.",
     "doctor": "Say what is installed, what is missing, and how to get it.",

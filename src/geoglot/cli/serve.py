@@ -1,0 +1,91 @@
+"""`geoglot serve`: archives over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geoglot.cli.app import PLAIN
+from geoglot.errors import MissingExtraError
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+EXTRA = frozenset({"fastapi", "uvicorn", "starlette", "pydantic", "rio_tiler", "prometheus_client", "multipart"})
+
+app = typer.Typer(**PLAIN)
+
+
+@app.command()
+def serve(
+    archives: Annotated[
+        list[str], typer.Argument(metavar="ARCHIVE...", help="Folders of archives; NAME=FOLDER names the collection.")
+    ],
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port.")] = 8080,
+    title: Annotated[str, typer.Option(metavar="TEXT", help="What the landing page says.")] = "geoglot",
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(envvar="GEOGLOT_API_KEYS", metavar="KEY", help="A key that opens the server; repeat for several."),
+    ] = None,
+    rate: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Requests a minute for each key, or each address.")
+    ] = None,
+    cors: Annotated[
+        list[str] | None, typer.Option(metavar="ORIGIN", help="Let pages of this origin ask; repeat, or * for all.")
+    ] = None,
+    root: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="Read scenes only below this folder; repeat for several."),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Read scenes from this server on a private network; repeat."),
+    ] = None,
+    public_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="What links begin with, behind a proxy.")
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where jobs are kept. Default: in geoglot's data folder, by port."),
+    ] = None,
+    max_jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Jobs that may wait or run.")] = 20,
+    job_minutes: Annotated[float, typer.Option(min=0.1, metavar="N", help="How long a job may take.")] = 10.0,
+) -> None:
+    """Serve archives: a STAC API with language search, map tiles, and tasks. Needs the extra `serve`.
+
+    Listens on this machine only, unless told otherwise. Logs are JSON lines on stderr.
+    """
+    try:
+        from geoglot.server.app import PAGE, Settings, Shelf
+        from geoglot.server.app import serve as run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in EXTRA:
+            raise MissingExtraError("geoglot serve", "serve") from error
+        raise
+    from urllib.parse import urlsplit
+
+    from geoglot.cli.screen import say
+    from geoglot.imagery.reach import Reach
+    from geoglot.models.store import home
+    from geoglot.server.shelf import named_archives
+
+    named = {urlsplit(public_url).hostname or ""} if public_url else set()
+    settings = Settings(
+        title=title,
+        state=state or home() / "serve" / str(port),
+        api_keys=tuple(api_key or ()),
+        rate_per_min=rate,
+        cors=tuple(cors or ()),
+        public_url=public_url,
+        allowed_hosts=LOOPBACK | named if host in LOOPBACK else None,
+        reach=Reach(tuple(root or ()), tuple(allow_host or ())),
+        page=PAGE,
+        max_jobs=max_jobs,
+        job_s=60 * job_minutes,
+    )
+    if host not in LOOPBACK and not api_key:
+        say("Everybody who can reach this machine can ask: there is no --api-key.")
+    shelf = Shelf(named_archives(archives))
+    say(f"http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C ends it)")
+    run(shelf, settings, host, port)

@@ -1,0 +1,131 @@
+"""`geoglot task`: every task of the registry as a command; its options are the fields of the task's request."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+from typer.core import TyperGroup
+
+from geoglot.cli.app import PLAIN
+from geoglot.cli.options import ArchivePath
+from geoglot.errors import UsageError
+from geoglot.tasks.registry import TASKS, Task
+
+Folder = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the files go.")]
+KINDS: dict[Any, tuple[Any, str]] = {
+    tuple[str, ...]: (list[str] | None, "TEXT"),
+    tuple[float, ...] | None: (tuple[float, float, float, float] | None, "W S E N"),
+    dict[str, Any] | None: (str | None, "GEOJSON"),
+    str | None: (str | None, "TEXT"),
+    str: (str, "TEXT"),
+    float | None: (float | None, "N"),
+    float: (float, "N"),
+    int: (int, "N"),
+}
+"""Type of a request's field -> type and metavar of the option."""
+PICTURES = ("picture", "image")
+
+
+class TaskGroup(TyperGroup):
+    """Commands from the registry; a task's module is imported when it is used."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The tasks."""
+        return list(TASKS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A task as a command."""
+        if cmd_name not in TASKS:
+            return None
+        own = typer.Typer(**PLAIN)
+        own.command()(_command(TASKS[cmd_name]))
+        command = typer.main.get_command(own)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the tasks without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(task.name, task.summary) for task in TASKS.values()])
+
+
+app = typer.Typer(cls=TaskGroup, **PLAIN, help="What else can be done with an archive; the server does the same.")
+
+
+@app.callback()
+def tasks() -> None:
+    """What else can be done with an archive; the server does the same."""
+
+
+def _command(task: Task) -> Callable[..., None]:
+    """A function that Typer can read: one option for each field of the task's request."""
+
+    def command(archive: Path, **values: Any) -> None:
+        _run(task, archive, values.pop("output", None), values)
+
+    hints = get_type_hints(task.request_type)
+    parameters = [_parameter("archive", ArchivePath, Path(".geoglot"))]
+    for field in fields(task.request_type):
+        kind, metavar = (bool, None) if hints[field.name] is bool else KINDS[hints[field.name]]
+        option = typer.Option(help=_sentence(field.metadata["help"]), metavar=metavar)
+        default = None if field.default == () else field.default
+        parameters.append(_parameter(field.name, Annotated[kind, option], default))
+    if task.answers == "job":
+        parameters.append(_parameter("output", Folder, Path(task.name)))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__doc__ = task.summary
+    return command
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _sentence(help: str) -> str:
+    return f"{help[0].upper()}{help[1:]}."
+
+
+def _run(task: Task, archive: Path, output: Path | None, values: dict[str, Any]) -> None:
+    from geoglot.archive.archive import Archive
+    from geoglot.archive.manifest import read_manifest
+    from geoglot.cli.screen import say
+    from geoglot.models.encoder import load_encoder
+
+    encoder = load_encoder(read_manifest(archive).model)
+    opened = Archive.open(archive, encoder)
+    request = task.request_type(
+        **{name: _value(name, value, encoder) for name, value in values.items() if value is not None}
+    )
+    if output is None:
+        typer.echo(json.dumps(task.run_now(opened, request), indent=2, ensure_ascii=False))
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    task.run_job(opened, request, output, lambda share, words: None)
+    for file in sorted(output.iterdir()):
+        say(f"Wrote {file}")
+
+
+def _value(name: str, value: Any, encoder: Any) -> Any:
+    """As the request wants it: lists as tuples, GeoJSON as a table, pictures as tokens."""
+    if name in PICTURES:
+        return _token(value, encoder) if isinstance(value, str) else tuple(_token(file, encoder) for file in value)
+    if name == "intersects":
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise UsageError(f"--intersects is not JSON: {error}", hint="Give a GeoJSON geometry.") from error
+    return tuple(value) if isinstance(value, list | tuple) else value
+
+
+def _token(file: str, encoder: Any) -> str:
+    from geoglot.archive.asking import picture_token
+    from geoglot.imagery.scene import Limits
+
+    return picture_token(Path(file), encoder, Limits())

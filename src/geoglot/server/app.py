@@ -1,0 +1,120 @@
+"""The server put together: routes, gate, errors, background work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.staticfiles import StaticFiles
+
+from geoglot import __version__
+from geoglot.errors import MissingExtraError, UsageError
+from geoglot.server import problems, routes_jobs, routes_ops, routes_pictures, routes_stac
+from geoglot.server.gate import Gate
+from geoglot.server.house import House
+from geoglot.server.routes_stac import has_page
+from geoglot.server.settings import Settings
+from geoglot.server.shelf import Shelf
+
+PAGE = Path(__file__).parent / "page"
+"""Where the wheel has the map page."""
+TIDY_S = 60.0
+
+
+def create_app(shelf: Shelf, settings: Settings) -> FastAPI:
+    """An ASGI application over some archives.
+
+    Raises:
+        StorageError: The state folder cannot be written, or another server uses it.
+        UsageError: An API key is empty.
+    """
+    if not all(settings.api_keys):
+        raise UsageError("an API key is empty", hint="Leave it out, or give it letters.")
+    house = House(shelf, settings)
+    app = FastAPI(
+        title=settings.title,
+        version=__version__,
+        description="STAC API with ranked language search over archives of satellite and aerial scenes.",
+        lifespan=_lifespan,
+        openapi_url=None,  # /api has it
+        docs_url=None,  # its page would fetch scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.house = house
+    for room in (routes_stac, routes_pictures, routes_jobs, routes_ops):
+        app.include_router(room.router)
+    if has_page(settings.page):
+        app.mount("/page", StaticFiles(directory=str(settings.page), html=True), name="page")
+    problems.install(app)
+    app.add_middleware(Gate, settings=settings, metrics=house.metrics)
+    if settings.cors:
+        app.add_middleware(CORSMiddleware, allow_origins=list(settings.cors), **_CORS)
+    return app
+
+
+_CORS: dict[str, Any] = {
+    "allow_methods": ["GET", "POST", "DELETE"],
+    "allow_headers": ["Content-Type", "X-API-Key", "Authorization"],
+    "expose_headers": ["Location", "X-Request-Id", "Retry-After"],
+}
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    house: House = app.state.house
+    house.shelf.start(house.settings.follow_s)
+    tidying = asyncio.create_task(_tidy(house))
+    try:
+        yield
+    finally:
+        tidying.cancel()
+        house.closing.set()
+        await asyncio.to_thread(house.close)
+
+
+async def _tidy(house: House) -> None:
+    while True:
+        await asyncio.to_thread(house.board.tidy)
+        await asyncio.sleep(TIDY_S)
+
+
+def serve(shelf: Shelf, settings: Settings, host: str, port: int) -> None:
+    """Answer until told to stop; then finish what is under way, at most 10 s.
+
+    Raises:
+        MissingExtraError: uvicorn is not installed.
+    """
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise MissingExtraError("the server", "serve") from error
+    from geoglot.server.gate import log_json
+
+    log_json()
+    app = create_app(shelf, settings)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+        timeout_keep_alive=30,
+        limit_concurrency=1000,
+        h11_max_incomplete_event_size=131_072,
+    )
+    closing = app.state.house.closing
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            closing.set()  # streams of progress end, and do not hold up the others
+            super().handle_exit(sig, frame)
+
+    Server(config).run()
