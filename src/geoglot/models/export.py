@@ -16,6 +16,8 @@ from geoglot.errors import MissingExtraError, ModelFileError
 from geoglot.models.encoder import Images
 from geoglot.models.tower import DualTower, TowerShape
 
+LARGE_BYTES = 1_900_000_000  # ONNX files end at 2 GiB, a limit of protocol buffers
+
 
 class _ImageGraph(nn.Module):
     """uint8 [N, S, S, 3] -> unit vectors [N, D]."""
@@ -58,35 +60,55 @@ def load_towers(weights: Path) -> DualTower:
 def export_image(towers: DualTower, side_px: int, path: Path) -> None:
     """Write the fp32 image graph. About 5 s."""
     example = torch.zeros(2, side_px, side_px, 3, dtype=torch.uint8)
-    _export(_ImageGraph(towers), example, "images", path)
+    write_graph(_ImageGraph(towers), example, "images", path)
 
 
 def export_text(towers: DualTower, path: Path) -> None:
     """Write the fp32 text graph. About 5 s."""
     example = torch.ones(2, towers.shape.context, dtype=torch.int64)
-    _export(_TextGraph(towers), example, "tokens", path)
+    write_graph(_TextGraph(towers), example, "tokens", path)
 
 
-def _export(graph: nn.Module, example: Tensor, name: str, path: Path) -> None:
+def write_graph(graph: nn.Module, example: Tensor, name: str, path: Path, longest: int | None = None) -> None:
+    """Write a graph with one input and the output "vectors" [B, D]; any batch.
+
+    Args:
+        graph: Called with the example.
+        example: At least two rows.
+        name: Of the input.
+        path: The file to write; above 1.9 GB of weights they go into a second file, `<path>.data`.
+        longest: The second axis may have any length from 3 to this one; None keeps the example's.
+
+    Raises:
+        MissingExtraError: The exporter is not installed.
+        ModelFileError: The graph cannot be exported.
+    """
     try:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("exporting a model", "export") from error
-    batch = torch.export.Dim("batch", min=1, max=65536)
+    axes = {0: torch.export.Dim("batch", min=1, max=65536)}
+    if longest is not None:
+        axes[1] = torch.export.Dim("length", min=3, max=longest)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     program = torch.onnx.export(
         graph.eval(),
         (example,),
         input_names=[name],
         output_names=["vectors"],
-        dynamic_shapes=({0: batch},),
+        dynamic_shapes=(axes,),
         dynamo=True,
         external_data=False,
         verbose=False,
     )
     if program is None:
         raise ModelFileError(f"the exporter returned nothing for {path}")
-    program.save(str(path))
+    program.save(str(path), external_data=is_large(graph))
+
+
+def is_large(graph: nn.Module) -> bool:
+    """Whether the weights are too many for one file."""
+    return sum(tensor.nbytes for tensor in graph.state_dict().values()) > LARGE_BYTES
 
 
 def quantize_image(fp32: Path, int8: Path, calibration: Images) -> None:
@@ -140,7 +162,7 @@ def strip_traces(path: Path) -> None:
     """Drop what the exporter notes down of its own run (stack traces with paths of this machine); in place."""
     import onnx
 
-    model = onnx.load(str(path))
+    model = onnx.load(str(path), load_external_data=False)
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del part.metadata_props[:]

@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geoglot.errors import ModelFileError, UsageError
+from geoglot.errors import EmptyQueryError, ModelFileError, UsageError
 from geoglot.models.card import Card
 from geoglot.models.encoder import Images, Vectors
-from geoglot.models.tokenizer import ConceptTokenizer
+from geoglot.models.text_codec.load import load_tokenizer
+from geoglot.models.text_codec.protocol import Ids, Tokenizer, TokenRows
+from geoglot.models.text_codec.truncation import TruncationCount
 
 if TYPE_CHECKING:
     import onnxruntime
 
 _BATCH = 32  # larger batches gain nothing on CPUs (DESIGN: 16 is enough) and cost memory
+_TEXTS = 256
+_SHORTEST = 3  # tokens; the shortest row that an exported text graph takes
 
 
 class LightEncoder:
@@ -34,12 +38,13 @@ class LightEncoder:
 
     def __init__(self, card: Card, *, threads: int | None = None) -> None:
         self.card = card
+        self.truncation = TruncationCount()
         self._threads = threads or os.cpu_count() or 1
 
     @cached_property
-    def tokenizer(self) -> ConceptTokenizer:
+    def tokenizer(self) -> Tokenizer:
         """Reads the texts."""
-        return ConceptTokenizer.load(self.card.file("tokenizer"))
+        return load_tokenizer(self.card)
 
     @cached_property
     def _image(self) -> onnxruntime.InferenceSession:
@@ -62,20 +67,45 @@ class LightEncoder:
             raise ModelFileError(f"{path} is not a model that ONNX Runtime can load: {error}") from error
 
     def encode_images(self, images: Images) -> Vectors:
-        """See DualEncoder; raises UsageError when the array is not uint8 [N, S, S, 3]."""
+        """See DualEncoder. A model whose card says how takes other sizes, too, and resizes them.
+
+        Raises:
+            UsageError: The array is not uint8 [N, S, S, 3], or [N, H, W, 3].
+        """
+        fitted = self._fitted(images)
+        parts = [self._run_image(fitted[at : at + _BATCH]) for at in range(0, len(fitted), _BATCH)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.card.dim), np.float32)
+
+    def _fitted(self, images: Images) -> Images:
         side = self.card.image_px
+        if self.card.preprocess is not None:
+            from geoglot.models.preprocess import check_images, fit
+
+            return fit(check_images(images), side, self.card.preprocess)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (side, side, 3):
             raise UsageError(f"images must be uint8 [N, {side}, {side}, 3], not {images.dtype} {list(images.shape)}")
-        parts = [self._run_image(images[at : at + _BATCH]) for at in range(0, len(images), _BATCH)]
-        return np.concatenate(parts) if parts else np.zeros((0, self.card.dim), np.float32)
+        return images
 
     def _run_image(self, images: Images) -> Vectors:
         vectors: Vectors = self._image.run(None, {"images": images})[0]
         return vectors
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """See DualEncoder."""
-        if not texts:
-            return np.zeros((0, self.card.dim), np.float32)
-        vectors: Vectors = self._text.run(None, {"tokens": self.tokenizer(texts)})[0]
+        """See DualEncoder. What does not fit the context is cut, counted and logged (`truncation`)."""
+        if any(not text.strip() for text in texts):
+            raise EmptyQueryError("the text is empty", hint="Say what to look for, for example: boats in a harbour")
+        parts = [self._run_texts(texts[at : at + _TEXTS]) for at in range(0, len(texts), _TEXTS)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.card.dim), np.float32)
+
+    def _run_texts(self, texts: Sequence[str]) -> Vectors:
+        rows = self.tokenizer.rows(texts)
+        self.truncation.add(rows)
+        vectors: Vectors = self._text.run(None, {"tokens": self._needed(rows)})[0]
         return vectors
+
+    def _needed(self, rows: TokenRows) -> Ids:
+        """Without the columns that are padding in every row, where the text graph's length is free."""
+        text = self.card.architecture.text if self.card.architecture else None
+        if text is None or text.kind == "siglip":
+            return rows.ids
+        return np.ascontiguousarray(rows.ids[:, : max(_SHORTEST, int(rows.lengths.max()))])
