@@ -62,7 +62,7 @@ class Kept:
         """The vectors, or None when they are not there or not what they should be."""
         try:
             vectors = np.load(path)
-        except (FileNotFoundError, ValueError, EOFError):
+        except (FileNotFoundError, NotADirectoryError, ValueError, EOFError):
             return None
         return vectors if vectors.shape == shape and vectors.dtype == np.float32 else None
 

@@ -28,6 +28,9 @@ from geoglot.evaluation.metrics import bootstraps, class_ranks, mean_class
 from geoglot.evaluation.number import Number
 from geoglot.models.encoder import DualEncoder, Vectors
 
+NEVER = np.iinfo(np.int64).max
+"""The rank of a class that is never answered."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClassVectors:
@@ -135,8 +138,9 @@ def classify(classes: ClassVectors, images: Vectors, data: Benchmark, *, seed: i
     """
     labels = label_numbers(data)
     scores = images @ classes.vectors.T
-    scores[:, unknown(classes.vectors)] = -np.inf
-    ranks = class_ranks(scores, labels)
+    unread = unknown(classes.vectors)
+    scores[:, unread] = -np.inf
+    ranks = np.where(unread[labels], NEVER, class_ranks(scores, labels))
     hits = ranks == 0
 
     def statistics(rows: NDArray[np.int64]) -> NDArray[np.float64]:
