@@ -2,9 +2,9 @@
 
     python benchmarks/reference_training.py --csv pairs.csv --model ViT-S-32 --batch 16 --steps 4 --precision fp32
 
-Started by train_throughput.py. Prints one JSON line: seconds of each step, by the wall and of CPU, and which open_clip it
-was. Packages that `open_clip_train.data` imports for other formats are stood in for where they are missing; a CSV needs
-none of them.
+Started by train_throughput.py. Prints one JSON line: seconds of each step, by the wall and of CPU, and which open_clip
+it was. Packages that `open_clip_train.data` imports for other formats are stood in for where they are missing: a CSV
+needs none of them.
 """
 
 from __future__ import annotations

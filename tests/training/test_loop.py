@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,25 @@ def test_a_run_does_not_go_on_as_another(data: Path, tmp_path: Path) -> None:
     other = draw_data(tmp_path / "other", count=20, seed=1)
     with pytest.raises(UsageError, match="differs in data"):
         run(other, tmp_path / "run")
+
+
+def test_a_changed_loop_goes_on_when_told(data: Path, tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Config:
+        loop: Loop
+
+    def once(loop: Loop) -> None:
+        config = Config(loop)
+        with make_feed(data, loop, alone()) as feed:
+            facts = facts_of("test", config, open_data(data), alone())
+            train(objective("infonce"), feed, loop, tmp_path / "run", facts, alone())
+
+    once(LOOP)
+    with pytest.raises(UsageError, match=r"differs in loop\.steps, loop\.learning_rate"):
+        once(replace(LOOP, steps=11, learning_rate=1e-3))
+    once(replace(LOOP, steps=11, learning_rate=1e-3, allow_changed_loop=True))
+    assert len(losses(tmp_path / "run")) == 11
+    assert read_facts(tmp_path / "run" / "run.json")["changed"] == ["loop.steps", "loop.learning_rate"]
 
 
 def test_run_json_says_it_all(data: Path, tmp_path: Path) -> None:

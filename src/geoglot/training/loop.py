@@ -164,9 +164,10 @@ class _Run:
         self.pending: list[_Pending] = []
         self.clock, self.whole = _Clock(), _Clock()
         out.mkdir(parents=True, exist_ok=True)
-        refuse_other_run(out, facts)
+        changed = refuse_other_run(out, facts, loop.allow_changed_loop)
         if world.leads:
-            write_facts(out, {**facts, "parameters": count(objective), "steps": self.steps})
+            more = {"parameters": count(objective), "steps": self.steps, "changed": changed}
+            write_facts(out, {**facts, **more})
         self._resume()
         self.journal = _NoJournal() if not world.leads else Journal(out, self.step, loop.tensorboard)
 

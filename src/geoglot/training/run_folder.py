@@ -72,20 +72,29 @@ def read_facts(file: Path) -> dict[str, Any]:
     return facts
 
 
-def refuse_other_run(out: Path, facts: Mapping[str, Any]) -> None:
-    """A run goes on only as it began.
+def refuse_other_run(out: Path, facts: Mapping[str, Any], allow_changed_loop: bool = False) -> list[str]:
+    """A run goes on only as it began; or, when told, with another `[loop]`.
+
+    Returns:
+        What of `[loop]` has changed since the run began, earlier changes included: for `run.json`.
 
     Raises:
         UsageError: `out` holds a run with another config or other data; the first differences are named.
     """
     if not (out / RUN).is_file():
-        return
+        return []
     before, now = read_facts(out / RUN), json.loads(json.dumps(facts))
     different = [key for key in ("recipe", "data") if before.get(key) != now[key]]
-    different += _differences(before["config"], now["config"], "")
+    changed = _differences(before["config"], now["config"], "")
+    free = [key for key in changed if allow_changed_loop and key.startswith("loop.")]
+    different += [key for key in changed if key not in free]
     if different:
         message = f"{out} holds a run that differs in {', '.join(different[:5])}"
-        raise UsageError(message, hint="Choose another --out, or set them back to go on.")
+        hint = (
+            "Choose another --out, or set them back. For keys of [loop]: allow_changed_loop = true goes on with them."
+        )
+        raise UsageError(message, hint=hint)
+    return list(dict.fromkeys([*before.get("changed", []), *free]))
 
 
 def _differences(before: Any, now: Any, path: str) -> list[str]:

@@ -11,7 +11,17 @@ from geoglot.training.schedules import ScheduleName
 Precision = Literal["fp32", "bf16", "fp16"]
 
 MAY_CHANGE = frozenset(
-    {"log_every", "checkpoint_every", "workers", "worker_kind", "ahead", "corrupt_share", "tensorboard", "device"}
+    {
+        "log_every",
+        "checkpoint_every",
+        "workers",
+        "worker_kind",
+        "ahead",
+        "corrupt_share",
+        "tensorboard",
+        "device",
+        "allow_changed_loop",
+    }
 )
 """What a resumed run may set anew: none of it moves a weight."""
 
@@ -44,6 +54,7 @@ class Loop:
         corrupt_share: More corrupt samples than this end the run.
         tensorboard: Also write TensorBoard's files (extra "tensorboard").
         device: "auto", or a device of PyTorch.
+        allow_changed_loop: Go on with a run whose `[loop]` was another, e.g. with a lower rate after a divergence.
     """
 
     batch: int
@@ -76,6 +87,7 @@ class Loop:
     corrupt_share: float = 0.05
     tensorboard: bool = False
     device: str = "auto"
+    allow_changed_loop: bool = False
 
     def __post_init__(self) -> None:
         if (self.steps > 0) == (self.epochs > 0):

@@ -62,12 +62,12 @@ class Watch:
             CollapsedError: Still what guessing gives.
         """
         if not math.isfinite(value):
-            hint = "Resume from the last checkpoint with half the learning_rate, a longer warmup, clip = 1, or bf16."
+            hint = "Run again with half the learning_rate, clip = 1, or bf16, and allow_changed_loop = true to go on."
             raise DivergedError(f"the loss is {value} at step {step + 1}", hint=hint)
         self._jumps = self._jumps + 1 if self._jumped(value) else 0
         if self._jumps >= JUMP_STEPS:
             usual = sum(self._past) / len(self._past)
-            hint = "Resume from the last checkpoint with half the learning_rate, or clip = 1."
+            hint = "Run again with half the learning_rate or clip = 1, and allow_changed_loop = true to go on."
             raise DivergedError(f"the loss jumped from {usual:.3g} to {value:.3g} by step {step + 1}", hint=hint)
         if not self._jumps:
             self._past.append(value)
