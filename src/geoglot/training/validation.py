@@ -6,6 +6,7 @@ import logging
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from geoglot.data.feed import Tokenize
@@ -26,7 +27,7 @@ def mean_recall(data: PairSet, model: Contrastive, tokenize: Tokenize) -> float:
     Every caption is a query, and an image's own captions are its right answers. Keeps the N x M matrix of cosines.
     """
     device = next(model.parameters()).device
-    images, texts, owners = [], list[str](), list[int]()
+    images, texts, owners = list[NDArray[np.uint8]](), list[str](), list[int]()
     prepare, rng = Prepare(model.side_px), np.random.default_rng(0)
     for record in range(len(data)):
         try:
