@@ -10,6 +10,7 @@ import re
 import tomllib
 from functools import cache
 from importlib import resources
+from typing import Any
 
 
 def mirrored(caption: str) -> str | None:
@@ -29,15 +30,14 @@ def says_direction(caption: str) -> bool:
 
 
 @cache
-def _words() -> dict[str, list[str]]:
-    table = tomllib.loads(resources.files(__package__).joinpath("directions.toml").read_text("utf-8"))
-    return {**table, "mirror": [word for pair in table["mirror"] for word in pair], "pairs": table["mirror"]}
+def _words() -> dict[str, Any]:
+    return tomllib.loads(resources.files(__package__).joinpath("directions.toml").read_text("utf-8"))
 
 
 @cache
 def _swaps() -> dict[str, str]:
     out: dict[str, str] = {}
-    for one, other in _words()["pairs"]:
+    for one, other in _words()["mirror"]:
         out.setdefault(one, other)
         out.setdefault(other, one)
     return out
@@ -48,7 +48,7 @@ def _pattern() -> re.Pattern[str]:
     """The longest phrase wins, and innocent ones come first."""
     groups = []
     for name in ("innocent", "compass", "mirror", "vertical"):
-        phrases = sorted(_words()[name], key=len, reverse=True)
+        phrases = sorted(_swaps() if name == "mirror" else _words()[name], key=len, reverse=True)
         groups.append(f"(?P<{name}>{'|'.join(map(re.escape, phrases))})")
     return re.compile(rf"\b(?:{'|'.join(groups)})\b", re.IGNORECASE)
 
