@@ -334,7 +334,9 @@ def export(
     card = find_card(name)
     chips = np.stack(_pictures(image or [], card.image_px))
     chips_from = f"{len(chips)} pictures of the user" if image else f"{len(chips)} chips drawn by the sandbox"
-    made = export_light(card, precision, chips, chips_from, name=as_name, allow_below=allow_below)
+    made = export_light(
+        card, "fp32" if precision == "fp32" else "int8", chips, chips_from, name=as_name, allow_below=allow_below
+    )
     told = tuple(f"{key}: {value}" for key, value in made.about.get("export", {}).items())
     _tell_installed(Installed(made, told), as_json)
 
