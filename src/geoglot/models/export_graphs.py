@@ -21,6 +21,9 @@ from geoglot.models.vit import ClipVit, SiglipVit
 class ImageGraph(nn.Module):
     """uint8 [N, S, S, 3] -> unit vectors [N, D]. Takes over the model's image tower: the model is of no use after."""
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, model: DualModel, preprocess: Preprocess) -> None:
         super().__init__()
         self.visual = model.visual
