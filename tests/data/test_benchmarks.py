@@ -14,7 +14,6 @@ from geoglot.data.benchmarks.catalogue import READERS, catalogue, class_names, l
 from geoglot.data.benchmarks.found import Entry
 from geoglot.data.benchmarks.translations import read_translations
 from geoglot.data.phash import hash_files, look_alikes, perceptual_hash
-from geoglot.data.samples import load_pixels
 from geoglot.errors import SourceError, UnknownNameError, UsageError
 
 FOLDERS = [
@@ -369,16 +368,3 @@ def test_translations(tmp_path: Path) -> None:
     file.write_text(json.dumps({"image": "3.webp", "captions": ["eins"]}))
     with pytest.raises(SourceError, match="the set has 3"):
         read_translations("rsicd", tmp_path, samples)
-
-
-def test_resize_of_oblong_images(tmp_path: Path) -> None:
-    """ "shortest" takes the centre; "squash" takes everything; on squares they agree."""
-    wide = np.zeros((10, 30, 3), np.uint8)
-    wide[:, 10:20] = 255
-    Image.fromarray(wide).save(tmp_path / "wide.png")
-    folders(tmp_path / "WHU-RS19", ["Airport"])
-    samples = read_benchmark("whu-rs19", tmp_path).samples
-    oblong = [type(samples[0])(tmp_path / "wide.png", (), None, "test")]
-    assert load_pixels(oblong, 10, resize="shortest").min() == 255
-    assert load_pixels(oblong, 10).min() == 0
-    assert np.array_equal(load_pixels(samples, 5), load_pixels(samples, 5, resize="shortest"))

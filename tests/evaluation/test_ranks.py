@@ -52,9 +52,19 @@ def test_small_tiles_agree_with_sorting(seed: int, texts: int, images: int, leve
         _compare(*_case(seed, texts, images, levels))
 
 
-def test_full_tiles_agree_with_sorting() -> None:
+def test_full_tiles_agree_with_the_full_matrix() -> None:
     """More than one tile both ways, edges that are no multiple of four, counts beyond a byte."""
-    _compare(*_case(1, 1023, 1301, 2))
+    texts, images, relevant = _case(1, 1023, 1301, 2)
+    both = both_ranks(texts, images, _pairs(relevant))
+    scores = texts @ images.T
+    for ranks_of, matrix, right in ((both[0], scores, relevant), (both[1], scores.T, relevant.T)):
+        best = np.where(right, matrix, -np.inf).max(1, keepdims=True)
+        none = ~right.any(1)
+        worst = np.where(none, matrix.shape[1], ((matrix >= best) & ~right).sum(1))
+        kind = np.where(none, matrix.shape[1], ((matrix > best) & ~right).sum(1))
+        assert worst.max() > 255
+        assert ranks_of.worst.tolist() == worst.tolist()
+        assert ranks_of.best.tolist() == kind.tolist()
 
 
 def test_everything_alike_is_a_miss_not_a_hit() -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from geoglot.cli.app import app
 from geoglot.data.benchmarks.catalogue import catalogue
+from geoglot.data.samples import Sample
 from geoglot.errors import SourceError, StorageError, UnknownNameError, UsageError
 from geoglot.evaluation import embeddings, suites
 from geoglot.evaluation.embeddings import Kept
@@ -193,6 +194,16 @@ def test_a_cache_that_cannot_be_written(root: Path, tmp_path: Path) -> None:
     with pytest.raises(StorageError) as error:
         _run(root, "ret/rs5m", "rsicd", kept=Kept(tmp_path / "file"))
     assert "--no-cache" in error.value.hint
+
+
+def test_images_are_resized_as_the_card_says(tmp_path: Path) -> None:
+    """ "shortest" takes the centre of an oblong image; a card that says nothing takes all of it."""
+    wide = np.zeros((10, 30, 3), np.uint8)
+    wide[:, 10:20] = 255
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    samples = [Sample(tmp_path / "wide.png", (), None, "test")]
+    assert embeddings.pixels_of(ColourEncoder(Preprocess((0.5,) * 3, (0.5,) * 3)), samples).min() > 240
+    assert embeddings.pixels_of(ColourEncoder(), samples).min() == 0
 
 
 # --- published numbers and reports ---------------------------------------------------------

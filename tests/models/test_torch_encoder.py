@@ -74,6 +74,7 @@ def test_vectors_are_the_towers_own(encoder: TorchEncoder) -> None:
     found = encoder.encode_texts(texts)
     np.testing.assert_allclose(found, expected, atol=2e-6)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(encoder.embed_texts(texts), encoder.model.encode_text(ids).numpy(), rtol=1e-5, atol=1e-6)
     assert (found.dtype, isinstance(encoder, DualEncoder)) == (np.float32, True)
     assert encoder.scale == pytest.approx(100.0, rel=1e-4)
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,53 +57,33 @@ def read_samples(file: Path, split: str | None = None) -> list[Sample]:
     return samples
 
 
-def load_pixels(
-    samples: Sequence[Sample],
-    side_px: int,
-    *,
-    threads: int = 2,
-    resize: Literal["squash", "shortest"] = "squash",
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic",
-) -> NDArray[np.uint8]:
-    """Decode images to RGB squares, [N, side, side, 3].
-
-    Args:
-        samples: Name the files.
-        side_px: Side of the squares.
-        threads: Decoders.
-        resize: "squash" scales both sides; "shortest" scales the shorter one and takes the centre. The two agree on
-            square images.
-        interpolation: Where the size differs.
+def load_pixels(samples: Sequence[Sample], side_px: int, *, threads: int = 2) -> NDArray[np.uint8]:
+    """Decode images to RGB squares, [N, side, side, 3]; bicubic where the size differs.
 
     Raises:
         SourceError: A file cannot be decoded; it is named.
     """
     out = np.empty((len(samples), side_px, side_px, 3), np.uint8)
-    method = Image.Resampling.BICUBIC if interpolation == "bicubic" else Image.Resampling.BILINEAR
-    fit = _centre if resize == "shortest" else _squash
 
     def load(index: int) -> None:
-        path = samples[index].image
-        try:
-            with Image.open(path) as image:
-                rgb = image.convert("RGB")
-        except (OSError, UnidentifiedImageError) as error:
-            raise SourceError(f"cannot decode {path}: {error}") from error
-        out[index] = np.asarray(fit(rgb, side_px, method))
+        rgb = decode(samples[index].image)
+        if rgb.size != (side_px, side_px):
+            rgb = rgb.resize((side_px, side_px), Image.Resampling.BICUBIC)
+        out[index] = np.asarray(rgb)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(load, range(len(samples))))
     return out
 
 
-def _squash(rgb: Image.Image, side: int, method: Image.Resampling) -> Image.Image:
-    return rgb if rgb.size == (side, side) else rgb.resize((side, side), method)
+def decode(path: Path) -> Image.Image:
+    """An image file as RGB.
 
-
-def _centre(rgb: Image.Image, side: int, method: Image.Resampling) -> Image.Image:
-    """Shortest side to `side`, then the centre; rounds as CLIP's own preprocessing does (torchvision's two steps)."""
-    short = min(rgb.size)
-    width, height = (side if edge == short else int(side * edge / short) for edge in rgb.size)
-    scaled = rgb if rgb.size == (width, height) else rgb.resize((width, height), method)
-    left, top = round((width - side) / 2), round((height - side) / 2)
-    return scaled.crop((left, top, left + side, top + side))
+    Raises:
+        SourceError: It cannot be decoded.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, UnidentifiedImageError) as error:
+        raise SourceError(f"cannot decode {path}: {error}") from error

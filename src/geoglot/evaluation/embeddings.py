@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.data.samples import Sample, load_pixels
+from geoglot.data.samples import Sample, decode, load_pixels
 from geoglot.errors import StorageError, UnknownWordsError
 from geoglot.models.encoder import DualEncoder, Vectors
+from geoglot.models.preprocess import fit
 
 BLOCK = 256
 """Images decoded, encoded and kept at a time: 38 MB of pixels at 224 px, two blocks in memory."""
@@ -128,13 +129,19 @@ def _ahead(
             yield number, ready
 
 
-def pixels_of(encoder: DualEncoder, samples: Sequence[Sample]) -> NDArray[np.uint8]:
+def pixels_of(encoder: DualEncoder, samples: Sequence[Sample], *, threads: int = 2) -> NDArray[np.uint8]:
     """Decoded squares [N, S, S, 3], resized the way the model's card says; squashed where it says nothing."""
-    preprocess = encoder.card.preprocess
-    how: dict[str, Any] = {"resize": "squash", "interpolation": "bicubic"}
-    if preprocess is not None:
-        how = {"resize": preprocess.resize, "interpolation": preprocess.interpolation}
-    return load_pixels(samples, encoder.card.image_px, **how)
+    side, preprocess = encoder.card.image_px, encoder.card.preprocess
+    if preprocess is None:
+        return load_pixels(samples, side, threads=threads)
+    out = np.empty((len(samples), side, side, 3), np.uint8)
+
+    def load(index: int) -> None:
+        out[index] = fit(np.asarray(decode(samples[index].image))[None], side, preprocess)[0]
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(load, range(len(samples))))
+    return out
 
 
 def encode_known(encoder: DualEncoder, texts: Sequence[str]) -> Vectors:
