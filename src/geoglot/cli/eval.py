@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
     from geoglot.evaluation.report import Table
 
+FEW = 4
+"""A table with more columns than this is shown without its intervals, or no screen holds it."""
+
+NEEDED = 150
+"""Letters across that a table may take on a narrower screen: a table that is folded cannot be read."""
+
 app = typer.Typer(**PLAIN)
 
 
@@ -92,17 +98,19 @@ def _print(found: Sequence[Table]) -> None:
 
     from geoglot.cli.screen import results
 
+    out = results()
+    out.width = max(out.width, NEEDED)
     for table in found:
+        wide = len(table.columns) > FEW
         grid = Grid(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, title=table.title, title_justify="left")
-        grid.add_column("model", overflow="fold")
-        for name in table.columns:
-            grid.add_column(name, overflow="fold")
+        for name in ("model", *table.columns):
+            grid.add_column(name, no_wrap=True)
         for row in table.rows:
-            grid.add_row(*row)
-        results().print(grid)
-        for note in table.notes:
-            results().print(f"- {note}", style="dim")
-        results().print()
+            grid.add_row(row[0], *(cell.split(" (")[0] if wide and "to" in cell else cell for cell in row[1:]))
+        out.print(grid)
+        for note in (*table.notes, *(["95 % intervals: --format md, csv or json"] if wide else [])):
+            out.print(f"- {note}", style="dim")
+        out.print()
 
 
 def _list() -> None:
