@@ -36,7 +36,9 @@ def all_pages(archive: Archive, wanted: Filter, limit: int) -> list[str]:
 
 
 @pytest.mark.parametrize("limit", [1, 7, 1000])
-@pytest.mark.parametrize("wanted", [Filter(), Filter(bbox=Bbox(-180, -90, 0, 90)), Filter(bbox=Bbox(170, -90, -100, 90))])
+@pytest.mark.parametrize(
+    "wanted", [Filter(), Filter(bbox=Bbox(-180, -90, 0, 90)), Filter(bbox=Bbox(170, -90, -100, 90))]
+)
 def test_pages_are_what_a_loop_over_all_chips_finds(archive: Archive, wanted: Filter, limit: int) -> None:
     places = [(s.info.scene_id, c.window, c) for s in SCENES for c in s.chips if lets_through(wanted, s.info, c)]
     assert all_pages(archive, wanted, limit) == [chip.chip_id for _, _, chip in sorted(places, key=lambda p: p[:2])]
@@ -76,7 +78,18 @@ def test_a_vector_survives_being_a_text(archive: Archive) -> None:
     assert np.abs(query_vector([term], None, archive._snapshot) - vector).max() < 1e-3
 
 
-@pytest.mark.parametrize("text", ["", "%%%", "é", "AAAA", pack_vector(np.zeros(DIM, np.float32)), pack_vector(np.full(DIM, np.nan, np.float32)), pack_vector(unit(np.ones(DIM + 1)))])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "%%%",
+        "é",
+        "AAAA",
+        pack_vector(np.zeros(DIM, np.float32)),
+        pack_vector(np.full(DIM, np.nan, np.float32)),
+        pack_vector(unit(np.ones(DIM + 1))),
+    ],
+)
 def test_what_is_no_vector_is_refused(text: str) -> None:
     with pytest.raises(QueryError):
         unpack_vector(text, DIM)
@@ -125,7 +138,9 @@ def test_a_heat_map_is_hot_where_the_best_chip_lies(archive: Archive) -> None:
     assert np.isnan(archive.heat("sea", Frame.around(Bbox(0, 84.5, 0.1, 84.6), 8))).all()
 
 
-@pytest.mark.parametrize("numbers", [(0, 0, 0, 1, 4, 4), (0, 0, 1, float("nan"), 4, 4), (0, 0, 1, 1, 0, 4), (0, 0, 1, 1, 5000, 5000)])  # fmt: skip
+@pytest.mark.parametrize(
+    "numbers", [(0, 0, 0, 1, 4, 4), (0, 0, 1, float("nan"), 4, 4), (0, 0, 1, 1, 0, 4), (0, 0, 1, 1, 5000, 5000)]
+)
 def test_impossible_frames_are_refused(numbers: tuple[float, float, float, float, int, int]) -> None:
     with pytest.raises(UsageError):
         Frame(*numbers)

@@ -11,6 +11,7 @@ import httpx2
 import pystac
 import pystac_client
 import pytest
+import shapely
 import uvicorn
 from colour_world import ColourWords
 from fastapi.testclient import TestClient
@@ -71,7 +72,7 @@ def test_plain_search_filters_as_the_archive_does(client: TestClient, served: Pa
     inside = chips_of(served / "north", Filter(bbox=half))
     asked = {"bbox": ",".join(map(str, half.lonlat)), "collections": "north"}
     assert [i["id"] for i in all_items(client, 3, **asked)] == inside
-    polygon = {"type": "Polygon", "coordinates": [[[half.west, half.south], [half.east, half.south], [half.east, half.north], [half.west, half.north], [half.west, half.south]]]}  # fmt: skip
+    polygon = shapely.geometry.mapping(shapely.box(*half.lonlat))
     body = {"intersects": polygon, "collections": ["north"], "limit": 1000}
     assert [i["id"] for i in client.post("/search", json=body).json()["features"]] == inside
     dated = all_items(client, 100, datetime="2019-01-01T00:00:00Z/2019-12-31T23:59:59Z")

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 """RFC 3339, section 5.6: a date-time needs its seconds and its offset."""
-MAX_DIMENSIONS = 3
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+MAX_NESTING = 3
 GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection")
 
 
@@ -79,8 +80,8 @@ def picture_token(file: Path, encoder: DualEncoder, limits: Limits) -> str:
 
 
 def _vector_of(token: str, archive: Archive) -> str:
-    fingerprint, dot, vector = token.partition(".")
-    if not dot:
+    fingerprint, _, vector = token.partition(".")
+    if not _FINGERPRINT.fullmatch(fingerprint):
         raise QueryError(
             f"{token[:60]!r} is not a picture that was sent here",
             hint="Send the file to /pictures first; to ask for it as a text, put it in quotes.",
@@ -195,7 +196,7 @@ def read_geometry(raw: Mapping[str, Any]) -> BaseGeometry:
 
 def _check_depth(raw: Mapping[str, Any], depth: int = 0) -> None:
     """Shapely recurses; a hostile nesting must not reach it."""
-    if depth > MAX_DIMENSIONS:
+    if depth > MAX_NESTING:
         raise ValueError("collections are nested too deeply")
     for geometry in raw.get("geometries", ()) if raw["type"] == "GeometryCollection" else ():
         _check_depth(geometry, depth + 1)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from geoglot.archive.asking import Question, read_filter
 from geoglot.archive.query import Filter
@@ -18,7 +18,10 @@ Text = Annotated[str, Field(max_length=2000)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Names = Annotated[list[Annotated[str, Field(max_length=8000)]], Field(max_length=10_000)]
 Token = Annotated[str | None, Field(max_length=100_000, description="From the `next` link.")]
-Limit = Annotated[int, Field(ge=1, le=MOST, description="Items on a page.")]
+Limit = Annotated[
+    int, AfterValidator(lambda value: min(value, MOST)), Field(ge=1, description=f"Items on a page; {MOST:,} at most.")
+]
+"""STAC: a larger limit is not an error, the answer is only shorter."""
 
 _BBOX = "west,south,east,north in degrees; west > east crosses the antimeridian"
 _TIME = "RFC 3339 instant or interval, .. for open"
