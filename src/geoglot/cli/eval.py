@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FEW = 4
 """A table with more columns than this is shown without its intervals, or no screen holds it."""
 
-NEEDED = 150
+NEEDED = 180
 """Letters across that a table may take on a narrower screen: a table that is folded cannot be read."""
 
 app = typer.Typer(**PLAIN)
