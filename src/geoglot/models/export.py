@@ -114,7 +114,6 @@ def is_large(graph: nn.Module) -> bool:
 def quantize_image(fp32: Path, int8: Path, calibration: Images) -> None:
     """Static int8 of the convolutions, weights per channel, activations by the range seen on `calibration` chips.
 
-    Weights take 7 bits, or sums overflow on processors without VNNI instructions (models/int8.py).
     The first convolution sees raw pixels and the projection makes the vector: both stay fp32.
 
     Args:
@@ -145,7 +144,6 @@ def quantize_image(fp32: Path, int8: Path, calibration: Images) -> None:
             str(int8),
             Reader(),
             per_channel=True,
-            reduce_range=True,
             op_types_to_quantize=["Conv", "Add", "Relu", "AveragePool"],
             nodes_to_exclude=_first_convolution(prepared),
             activation_type=QuantType.QUInt8,
