@@ -134,7 +134,7 @@ def test_every_recipe_beats_chance(name: str, tmp_path: Path, shrunk: Shrunk) ->
     if name == "purify":
         config = replace(config, sem=replace(config.sem, **longer), good=config.coarse, keep=1.0)
     if name == "gaia":
-        config = replace(config, gained=None, kept=None)
+        config = replace(config, gained=None, kept=None)  # the tuned weights, not a blend
     left = MINE[name].run(config, tmp_path, tmp_path / "run")
     held_out = open_source(DataSource(str(tmp_path / "world" / "captions.jsonl"), split="valid"), tmp_path)
     start = load_start(find_card(str(left)))
@@ -175,8 +175,9 @@ def test_gaia_chooses_alpha_on_both_validations(tmp_path: Path, shrunk: Shrunk) 
 
 
 def test_gaia_at_alpha_0_is_the_model_it_started_from(tmp_path: Path, shrunk: Shrunk) -> None:
-    config = replace(shrunk("gaia"), gained=None, kept=None, alpha=0.0)
-    config = replace(config, loop=replace(config.loop, evaluate_every=0))
+    config = shrunk("gaia")
+    loop = replace(config.loop, evaluate_every=0)
+    config = replace(config, loop=loop, gained=None, kept=None, alpha=0.0)
     left = gaia.run(config, tmp_path, tmp_path / "run")
     before, after = (load_start(find_card(str(m))).towers.state_dict() for m in (config.model, left))
     assert all(torch.equal(before[key], after[key]) for key in before)

@@ -85,8 +85,8 @@ def _add(tower: nn.Module, tuning: Tuning) -> None:
 
 def _rebuild(transformer: Transformer, tuning: Tuning) -> None:
     blocks = transformer.resblocks
-    like = next(transformer.parameters())
-    width = blocks[0].ln_1.normalized_shape[0]  # type: ignore[union-attr, index]
+    like = transformer.get_parameter("resblocks.0.ln_1.weight")  # [W]
+    width = len(like)
     stem = Stem(tuning.prefix_length, width, tuning.prefix_width) if tuning.method != "adapter" else None
     for at, block in enumerate(blocks):
         assert isinstance(block, Block)
@@ -129,7 +129,7 @@ def is_tuned(model: nn.Module) -> bool:
 def _parametrized(module: nn.Module) -> list[tuple[str, nn.ModuleList]]:
     if not parametrize.is_parametrized(module):
         return []
-    return list(module.parametrizations.items())  # type: ignore[union-attr, operator, arg-type]
+    return list(module.parametrizations.items())  # type: ignore[union-attr, operator]
 
 
 def _tower(model: nn.Module, name: str) -> nn.Module:
@@ -179,4 +179,4 @@ def _weights(tower: nn.Module, matrices: tuple[str, ...]) -> Iterator[_Weight]:
 
 def _keep_evaluating(module: nn.Module) -> None:
     module.eval()
-    module.train = lambda mode=True: module  # type: ignore[method-assign, assignment]
+    module.train = lambda mode=True: module  # type: ignore[method-assign]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from geoglot.errors import ModelFileError, UsageError
 from geoglot.models.checkpoints.convert import write_safetensors
+from geoglot.training.config import build_config
 from geoglot.training.peft.attach import is_tuned, tune
 from geoglot.training.peft.modules import Prefix
 from geoglot.training.peft.settings import Tuning
@@ -70,8 +71,7 @@ def load_parts(model: nn.Module, path: Path, *, base: str) -> Tuning:
     if facts["base"] != base:
         hint = "Load the model it belongs to."
         raise ModelFileError(f"{path} belongs to {facts['base']!r}, not to {base!r}", hint=hint)
-    values = json.loads(facts["tuning"])
-    tuning = Tuning(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    tuning = build_config(Tuning, json.loads(facts["tuning"]))
     tune(model, tuning)
     if facts["folded"] == "True":
         for module in model.modules():

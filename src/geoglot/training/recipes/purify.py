@@ -194,7 +194,7 @@ def _refine(
     todo = [int(record) for record in rejected if int(record) not in done]
     for at in range(0, len(todo), ROWS):
         rows, images, old = judge.read(pool, todo[at : at + ROWS])
-        new = dict.fromkeys(todo[at : at + ROWS], ())
+        new: dict[int, tuple[str, ...]] = dict.fromkeys(todo[at : at + ROWS], ())
         said = captioner.captions(images, old) if rows else []
         some = [place for place, captions in enumerate(said) if captions]
         fits = judge.scores(images[some], [said[place] for place in some]) if some else ()
