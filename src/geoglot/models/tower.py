@@ -49,7 +49,7 @@ class Block(nn.Module):
         self.norm2 = nn.BatchNorm2d(outside)
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or inside != outside:
-            # Without padding the last argument changes nothing, but ONNX Runtime's int8 pooling counts an odd rim as zeros.
+            # The last argument changes nothing here, but ONNX Runtime's int8 pooling would count an odd rim as zeros.
             pool = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity()
             self.shortcut = nn.Sequential(pool, nn.Conv2d(inside, outside, 1, bias=False), nn.BatchNorm2d(outside))
 
