@@ -85,7 +85,8 @@ def _leave_one_out(turned: Matrix, shrunk: Matrix, onto: Matrix, targets: Matrix
     """What each row would be told by the fit without it, [n, K]."""
     fitted = mean + (turned * shrunk) @ onto
     own = 1 / len(turned) + np.einsum("nd,nd,d->n", turned, turned, shrunk)
-    return targets - (targets - fitted) / (1 - own).clip(1e-12)[:, None]
+    without: Matrix = targets - (targets - fitted) / (1 - own).clip(1e-12)[:, None]
+    return without
 
 
 def split_by_class(labels: Labels, share: float, seed: int) -> tuple[Labels, Labels]:

@@ -26,13 +26,15 @@ class Published:
 def published() -> tuple[Published, ...]:
     """All of them, in the file's order."""
     raw = tomllib.loads(resources.files(__package__).joinpath("published.toml").read_text("utf-8"))
-    return tuple(
-        Published(table["protocol"], *column.split(), model, float(value), source, table.get("note", ""))
-        for table in raw["table"]
-        for model, values, source in table["rows"]
-        for column, value in zip(table["columns"], values, strict=True)
-        if not math.isnan(value)
-    )
+    found = []
+    for table in raw["table"]:
+        heads = [column.split() for column in table["columns"]]
+        for model, values, source in table["rows"]:
+            for (dataset, metric), value in zip(heads, values, strict=True):
+                if not math.isnan(value):
+                    note = table.get("note", "")
+                    found.append(Published(table["protocol"], dataset, metric, model, float(value), source, note))
+    return tuple(found)
 
 
 def beside(protocol: str, datasets: frozenset[str], metrics: frozenset[str]) -> tuple[Published, ...]:
