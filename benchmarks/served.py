@@ -13,7 +13,6 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import numpy as np
-import psutil
 
 from geoglot.archive.store import Store
 from geoglot.types import Bbox, Chip, SceneInfo, Window, chip_id
@@ -68,9 +67,10 @@ class Server:
         raise SystemExit(f"the server did not start; see {self._log.name}")
 
     def memory_mb(self) -> tuple[float, float]:
-        """(private, resident) MiB; resident counts the mapped archive too."""
-        found = psutil.Process(self.process.pid).memory_full_info()
-        return found.uss / 2**20, found.rss / 2**20
+        """(anonymous, resident) MiB; resident counts the mapped archive too, anonymous only what was allocated."""
+        rows = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text("ascii").splitlines()
+        found = {row.split()[0]: int(row.split()[1]) / 1024 for row in rows[1:]}
+        return found["Anonymous:"], found["Rss:"]
 
     def kill(self) -> None:
         """kill -9."""

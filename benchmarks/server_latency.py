@@ -32,7 +32,7 @@ from geoglot.archive.store import Store
 from geoglot.imagery.grid import ChipGrid
 from geoglot.models.encoder import DEFAULT_MODEL, find_card, load_encoder
 
-WORDS = ("harbour", "farmland", "airport", "forest", "river", "solar farm", "stadium", "bridge", "desert", "town")
+WORDS = ("harbour", "farmland", "airport", "forest", "river", "solar farm", "stadium", "bridge", "desert", "beach")
 ROUND = 10
 
 

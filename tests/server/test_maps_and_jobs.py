@@ -348,3 +348,15 @@ def test_the_task_command_runs_the_registry(served: Path, tmp_path: Path, monkey
     words = ["task", "classify", "-a", archive, "--chip", chip, "--labels", "water", "--labels", "roof"]
     answer = CliRunner().invoke(app, words, catch_exceptions=False)
     assert len(json.loads(answer.stdout)["labels"]) == 2
+
+
+def test_an_archive_around_the_earth_becomes_a_map_of_the_whole_round(tmp_path: Path) -> None:
+    from geoglot.tasks.classify_area import AreaRequest, _frame
+
+    class Around:
+        boxes = np.array([[-179.0, -5.0, -178.0, 5.0], [178.0, -5.0, 179.0, 5.0], [0.0, 0.0, np.nan, np.nan]]).T
+
+    Around.boxes[:, 2] = np.nan
+    frame = _frame(Around(), AreaRequest(labels=("a", "b"), longest_px=64))  # type: ignore[arg-type]
+    assert frame.bbox_lonlat.lonlat == pytest.approx((-180, -5, 180, 5))
+    assert (frame.width, frame.height) == (64, 2)

@@ -57,8 +57,10 @@ def serve(
     Listens on this machine only, unless told otherwise. Logs are JSON lines on stderr.
     """
     try:
-        from geoglot.server.app import PAGE, Settings, Shelf
+        from geoglot.server.app import PAGE
         from geoglot.server.app import serve as run
+        from geoglot.server.settings import Settings
+        from geoglot.server.shelf import Shelf, named_archives
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in EXTRA:
             raise MissingExtraError("geoglot serve", "serve") from error
@@ -68,7 +70,6 @@ def serve(
     from geoglot.cli.screen import say
     from geoglot.imagery.reach import Reach
     from geoglot.models.store import home
-    from geoglot.server.shelf import named_archives
 
     named = {urlsplit(public_url).hostname or ""} if public_url else set()
     settings = Settings(

@@ -97,6 +97,7 @@ def serve(shelf: Shelf, settings: Settings, host: str, port: int) -> None:
     from geoglot.server.gate import log_json
 
     log_json()
+    _return_memory()
     app = create_app(shelf, settings)
     config = uvicorn.Config(
         app,
@@ -118,3 +119,20 @@ def serve(shelf: Shelf, settings: Settings, host: str, port: int) -> None:
             super().handle_exit(sig, frame)
 
     Server(config).run()
+
+
+def _return_memory() -> None:
+    """Have glibc give large arrays back at once, and keep few pools for threads.
+
+    By default it raises its threshold to 32 MiB as arrays are freed and keeps them in a pool for each thread, so that a
+    server's memory creeps up with no leak (benchmarks/server_load.py). Elsewhere nothing is done.
+    """
+    import ctypes
+
+    threshold, pools = -3, -8  # M_MMAP_THRESHOLD, M_ARENA_MAX in malloc.h
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return  # not glibc
+    mallopt(threshold, 256 * 1024)
+    mallopt(pools, 2)

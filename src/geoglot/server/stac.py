@@ -209,16 +209,13 @@ def _properties(chip: Chip, scene: SceneInfo) -> Doc:
         "geoglot:box_px": list(chip.window.box_px),
     }
     if scene.acquired is None:
-        values |= {"start_datetime": _stamp(FIRST_AERIAL), "end_datetime": _stamp(_TODAY), "geoglot:undated": True}
+        tonight = datetime.now(UTC).replace(hour=23, minute=59, second=59, microsecond=0)
+        values |= {"start_datetime": _stamp(FIRST_AERIAL), "end_datetime": _stamp(tonight), "geoglot:undated": True}
     if scene.gsd_m is not None:
         values |= {"gsd": scene.gsd_m, "geoglot:ground_m": chip.ground_m}
     if scene.sensor is not None:
         values["platform"] = scene.sensor
     return values
-
-
-_TODAY = datetime.now(UTC).replace(microsecond=0)
-"""When this server began: an undated scene was taken before it."""
 
 
 def _ranking(match: Match) -> Doc:

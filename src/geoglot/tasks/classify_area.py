@@ -83,7 +83,9 @@ def _frame(chips: ChipVectors, request: AreaRequest) -> Frame:
         return Frame.around(wanted, request.longest_px)
     west, south, east, north = boxes[:, placed]
     rings = [((w, s), (e, n)) for w, s, e, n in zip(west, south, east, north, strict=True) if w <= e]
-    around = bbox_of(rings) or Bbox(-180.0, float(south.min()), 180.0, float(north.max()))
+    around = bbox_of(rings) if len(rings) == len(west) else None
+    if around is None or around.crosses_antimeridian:  # a raster cannot cross it; it then shows the whole round
+        around = Bbox(-180.0, float(south.min()), 180.0, float(north.max()))
     return Frame.around(around, request.longest_px)
 
 
