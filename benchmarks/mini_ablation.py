@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from geoglot.data.samples import Sample, load_pixels, read_samples
+from geoglot.errors import UnknownWordsError
 from geoglot.evaluation.metrics import top1
 from geoglot.evaluation.questions import prompts
 from geoglot.evaluation.retrieval import retrieve, rows_task
@@ -50,10 +51,16 @@ def embed(towers: DualTower, samples: list[Sample], side_px: int) -> NDArray[np.
 
 
 def read(towers: DualTower, tokenizer: ConceptTokenizer, texts: list[str]) -> NDArray[np.float32]:
-    """[M, D], unit norm."""
+    """[M, D], unit norm; zeros for a text of unknown words, which so finds nothing."""
+    out = np.zeros((len(texts), towers.shape.dim), np.float32)
     with torch.inference_mode():
-        found = [towers.text(torch.from_numpy(tokenizer(texts[at : at + 512]))) for at in range(0, len(texts), 512)]
-    return torch.nn.functional.normalize(torch.cat(found), dim=1).numpy()
+        for row, text in zip(out, texts, strict=True):
+            try:
+                tokens = torch.from_numpy(tokenizer([text]))
+            except UnknownWordsError:
+                continue
+            row[:] = torch.nn.functional.normalize(towers.text(tokens), dim=1)[0].numpy()
+    return out
 
 
 def measure(run: Path, data: Path, side_px: int) -> dict[str, float]:
