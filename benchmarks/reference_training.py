@@ -14,6 +14,7 @@ import csv
 import json
 import sys
 import time
+from importlib.machinery import ModuleSpec
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -25,6 +26,7 @@ def stand_in(name: str, **members: object) -> None:
         __import__(name)
     except ImportError:
         module = ModuleType(name)
+        module.__spec__ = ModuleSpec(name, None)  # PyTorch asks every module for it
         module.__dict__.update(members)
         sys.modules[name] = module
 
@@ -78,20 +80,16 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     stand_in("braceexpand")
     stand_in("pandas", read_csv=read_csv)
-    nothing = object()
-    stand_in(
-        "webdataset", PytorchShardList=object, DataPipeline=object, SimpleShardList=object, ResampledShards=object,
-        filters=nothing, tariterators=nothing, WebLoader=object,
-    )  # fmt: skip
-    stand_in("webdataset.filters", _shuffle=nothing)
+    stand_in("webdataset", PipelineStage=object)
+    stand_in("webdataset.filters", _shuffle=None)
     names = ("base_plus_ext", "url_opener", "tar_file_expander", "valid_sample")
-    stand_in("webdataset.tariterators", **dict.fromkeys(names, nothing))
+    stand_in("webdataset.tariterators", **dict.fromkeys(names))
     import open_clip
     from open_clip_train.data import get_csv_dataset
     from open_clip_train.scheduler import cosine_lr
     from open_clip_train.train import train_one_epoch
 
-    model, prepare, _ = open_clip.create_model_and_transforms(args.model)
+    model, prepare, _ = open_clip.create_model_and_transforms(args.model, output_dict=True)
     told = SimpleNamespace(
         train_data=args.csv, csv_img_key="filepath", csv_caption_key="title", csv_separator="\t", distributed=False,
         batch_size=args.batch, workers=args.workers, device="cpu", precision=args.precision, distill=False,
