@@ -54,7 +54,8 @@ class Ranks:
 def both_ranks(texts: Vectors, images: Vectors, pairs: Pairs) -> tuple[Ranks, Ranks]:
     """Ranks of the texts' queries [M] and of the images' [N].
 
-    Cost: one product of M x N x D, four comparisons of every score; beside the vectors about 16 MiB and a few numbers a query.
+    Cost: one product of M x N x D, four comparisons of every score; about 16 MiB beside the vectors, and a few numbers
+    a query.
 
     Args:
         texts: [M, D], unit rows (zero rows score 0).
