@@ -88,5 +88,7 @@ def serve(
     if host not in LOOPBACK and not api_key:
         say("Everybody who can reach this machine can ask: there is no --api-key.")
     shelf = Shelf(named_archives(archives))
+    if not has_page(PAGE):
+        say("The map page is not built, the rest works. Build it, with Node: cd web && npm ci && npm run build")
     say(f"http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C ends it)")
     run(shelf, settings, host, port)

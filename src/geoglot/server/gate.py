@@ -24,6 +24,8 @@ from geoglot.server.problems import answer_error
 from geoglot.server.settings import Settings, digest
 
 OPEN_PATHS = frozenset({"/health", "/ready"})
+OPEN_FOLDER = "/page/"
+"""The map page's own files hold nothing of the archives; the page asks for the key."""
 COOKIE = "geoglot_key"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLIENTS = 10_000
@@ -102,7 +104,7 @@ class Gate:
         headers = Headers(scope=scope)
         self._check_host(headers.get("host", ""))
         address = (scope.get("client") or ("", 0))[0]
-        if scope["path"] in OPEN_PATHS or scope["method"] == "OPTIONS":
+        if scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDER) or scope["method"] == "OPTIONS":
             return str(address)
         key = self._key(headers)
         client = digest(key) if key else str(address)
