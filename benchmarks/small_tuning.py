@@ -44,11 +44,11 @@ from geoglot.training.weights import count, make_optimizer
 from geoglot.training.words import WordTokenizer
 from geoglot.training.world import World
 
-SIDE, CONTEXT, BATCH, SEEDS = 64, 24, 64, (0, 1, 2)
+SIDE, CONTEXT, BATCH = 64, 24, 64
 BASE_STEPS, TUNE_STEPS = 600, 100
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
-RATES = {"full": (1e-4, 3e-4), "lora": (1e-3, 3e-3), "adapter": (1e-3, 3e-3), "prefix": (1e-3, 3e-3)}
-RATES |= {"unipelt": (1e-3, 3e-3), "bitfit": (1e-3, 3e-3)}
+PART_RATES = (3e-3, 1e-3)
+RATES = {"full": (3e-4, 1e-4), **dict.fromkeys(("lora", "adapter", "prefix", "unipelt", "bitfit"), PART_RATES)}
 SHUFFLED = 0.3
 ALPHAS = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
 Pixels = NDArray[np.uint8]
@@ -242,6 +242,7 @@ class Lab:
     work: Path
     pools: dict[str, Pool]
     words: WordTokenizer
+    seeds: range
 
     def base(self) -> Clip:
         model = small_tower(self.words.vocabulary)
@@ -301,11 +302,13 @@ def tuned(lab: Lab, method: str, rate: float, seed: int) -> dict[str, object]:
 
 def run_peft(lab: Lab) -> None:
     rows = {"zero-shot (base)": [lab.kept("peft-none", tuned, "none", 0.0, 0)]}
-    rates = {}
-    for method, tried in RATES.items():
-        first = {rate: lab.kept(f"peft-{method}-{rate:g}-0", tuned, method, rate, 0) for rate in tried}
-        rates[method] = _best(first)
-    for seed in SEEDS:
+    tried: dict[str, dict[float, dict[str, object]]] = {method: {} for method in RATES}
+    for place in range(2):
+        for method, both in RATES.items():
+            rate = both[place]
+            tried[method][rate] = lab.kept(f"peft-{method}-{rate:g}-0", tuned, method, rate, 0)
+    rates = {method: _best(runs) for method, runs in tried.items()}
+    for seed in lab.seeds:
         for method, rate in rates.items():
             done = lab.kept(f"peft-{method}-{rate:g}-{seed}", tuned, method, rate, seed)
             rows.setdefault(method, []).append(done)
@@ -340,7 +343,7 @@ def run_interpolation(lab: Lab) -> None:
     rate = _best(tried)
     before = lab.base().state_dict()
     curves = []
-    for seed in SEEDS:
+    for seed in lab.seeds:
         lab.kept(f"peft-full-{rate:g}-{seed}", tuned, "full", rate, seed)
         after = torch.load(lab.work / f"full-{rate:g}-{seed}.pt", weights_only=True)
         curves.append(lab.kept(f"blend-{seed}", _curve, before, after))
@@ -375,7 +378,7 @@ def _curve(lab: Lab, before: dict[str, Tensor], after: dict[str, Tensor]) -> dic
 
 def run_purify(lab: Lab) -> None:
     rows: dict[str, list[dict[str, object]]] = {}
-    for seed in SEEDS:
+    for seed in lab.seeds:
         for arm in ("unpurified", "filtered", "filtered and refined", "never shuffled"):
             name = f"purify-{arm.replace(' ', '_')}-{seed}"
             rows.setdefault(arm, []).append(lab.kept(name, _purified, arm, seed))
@@ -431,11 +434,12 @@ def main() -> None:
     parser.add_argument("what", choices=list(RUNS))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     pools = load_pools(args.data, args.work)
     captions = [c for name in ("first", "second") for said in pools[name].captions for c in said]
-    lab = Lab(args.data, args.work, pools, WordTokenizer.of(captions, CONTEXT, least=5))
+    lab = Lab(args.data, args.work, pools, WordTokenizer.of(captions, CONTEXT, least=5), range(args.seeds))
     print(f"{platform.machine()}, Python {platform.python_version()}, PyTorch {torch.__version__}, "
           f"{torch.get_num_threads()} threads, {lab.words.vocabulary:,} words")
     RUNS[args.what](lab)
