@@ -10,7 +10,7 @@ means of the second and the last fifth of the run. Allocated (anonymous) memory 
 resident memory also counts the mapped archive, which grows. Linux only.
 
 Then the server is killed with SIGKILL in the middle of load, with one job done and one running, and started again: the
-archive's chips, the finished job and the interrupted job must all be there. At last a second process on the same archive
+archive's chips, the finished job and the interrupted job must be there. At last a second process on the same archive
 must give the same answers. Exits 1 if any of this fails.
 """
 
