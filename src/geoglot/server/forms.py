@@ -140,6 +140,7 @@ class ItemsQuery(BaseModel):
 
     bbox: Text | None = Field(None, description=_BBOX)
     datetime: Text | None = Field(None, description=_TIME)
+    collections: Names | None = Field(None, description="Some clients repeat the collection here.")
     limit: Limit = LIMIT
     token: Token = None
 
@@ -152,7 +153,8 @@ class ItemsQuery(BaseModel):
         values = self.model_dump(exclude_unset=True)
         if self.bbox is not None:
             values["bbox"] = numbers(self.bbox)
-        return Search(**values, collections=[collection])
+        named = [word for text in self.collections or [collection] for word in text.split(",")]
+        return Search(**{**values, "collections": [collection] if collection in named else []})
 
 
 def numbers(text: str) -> list[float]:
