@@ -5,7 +5,7 @@ import { button, make } from "./dom";
 import type { Sign } from "./state";
 import { day, metres, number, percent, say } from "./words";
 
-export function card(item: Item, selected: boolean, onOpen: () => void): HTMLElement {
+export function card(item: Item, selected: boolean, onOpen: (byKey: boolean) => void): HTMLElement {
   const { title, datetime, gsd } = item.properties;
   const rank = item.properties["geoglot:rank"] ?? 0;
   const picture = make("img", { src: thumbnail(item, 320), alt: "", loading: "lazy", width: "320", height: "320", decoding: "async" });
@@ -16,7 +16,7 @@ export function card(item: Item, selected: boolean, onOpen: () => void): HTMLEle
     confidence(item),
     make("span.facts", {}, facts),
   );
-  open.addEventListener("click", onOpen);
+  open.addEventListener("click", (event) => onOpen(event.detail === 0));
   return make("li", {}, open);
 }
 

@@ -3,12 +3,15 @@
 import type { Feature } from "geojson";
 import type { Map as MapView } from "maplibre-gl";
 
-const STEPS = [30, 10, 5, 2, 1, 1 / 2, 1 / 6, 1 / 12, 1 / 30, 1 / 60, 1 / 120, 1 / 360, 1 / 720, 1 / 3600];
+const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 18000, 36000, 108000];
+/** Seconds of arc that read well. */
+const LABEL_PX = 116;
 const MAX_LAT = 85;
 
-/** The widest step that still draws about five lines across the view. */
-export function step(spanDegrees: number): number {
-  return STEPS.find((candidate) => spanDegrees / candidate >= 4.5) ?? STEPS[STEPS.length - 1]!;
+/** The finest step, in degrees, whose labels do not run into each other. */
+export function step(degreesPerPixel: number): number {
+  const least = degreesPerPixel * LABEL_PX * 3600;
+  return (STEPS.find((candidate) => candidate >= least) ?? STEPS[STEPS.length - 1]!) / 3600;
 }
 
 function ticks(low: number, high: number, by: number): number[] {
@@ -27,14 +30,13 @@ export function degrees(value: number, ends: "EW" | "NS"): string {
   return `${d}°${m || s ? `${two(m)}′` : ""}${s ? `${two(s)}″` : ""}${side}`;
 }
 
-function lines(west: number, south: number, east: number, north: number): { features: Feature[]; lons: number[]; lats: number[] } {
-  const by = step(Math.max(east - west, (north - south) / 2));
-  const lons = ticks(west, east, by);
-  const lats = ticks(Math.max(south, -MAX_LAT), Math.min(north, MAX_LAT), by);
+function lines([west, south, east, north]: number[], by: number): { features: Feature[]; lons: number[]; lats: number[] } {
+  const lons = ticks(west!, east!, by);
+  const lats = ticks(Math.max(south!, -MAX_LAT), Math.min(north!, MAX_LAT), by);
   const line = (coordinates: number[][]): Feature => ({ type: "Feature", properties: {}, geometry: { type: "LineString", coordinates } });
   const features = [
     ...lons.map((lon) => line([[lon, -MAX_LAT], [lon, MAX_LAT]])),
-    ...lats.map((lat) => line([[west, lat], [east, lat]])),
+    ...lats.map((lat) => line([[west!, lat], [east!, lat]])),
   ];
   return { features, lons, lats };
 }
@@ -43,10 +45,10 @@ function lines(west: number, south: number, east: number, north: number): { feat
 export function drawGraticule(map: MapView, frame: HTMLElement): void {
   const bounds = map.getBounds();
   const [west, south, east, north] = [bounds.getWest(), bounds.getSouth(), bounds.getEast(), bounds.getNorth()];
-  const { features, lons, lats } = lines(west, south, east, north);
+  const { clientWidth: width, clientHeight: height } = frame;
+  const { features, lons, lats } = lines([west, south, east, north], step((east - west) / Math.max(width, 1)));
   const source = map.getSource("graticule") as { setData(data: unknown): void } | undefined;
   source?.setData({ type: "FeatureCollection", features });
-  const { clientWidth: width, clientHeight: height } = frame;
   const label = (text: string, side: string, at: number) => {
     const element = document.createElement("span");
     element.textContent = text;

@@ -36,7 +36,7 @@ async function search(): Promise<void> {
   show();
   await fetchPage(looking.signal);
   show();
-  if (state.selected) byId("cards").querySelector(`[data-id="${state.selected}"]`)?.scrollIntoView({ block: "nearest" });
+  cardOf(state.selected)?.scrollIntoView({ block: "nearest" });
   const placed = items.flatMap((item) => item.bbox ?? []);
   const chosen = items.find((item) => item.id === state.selected);
   if (chosen?.bbox) map?.fit([chosen.bbox]);
@@ -104,6 +104,7 @@ async function addPicture(file: File): Promise<void> {
 // What is shown
 
 function show(): void {
+  document.title = [state.text.trim(), "geoglot"].filter(Boolean).join(" · ");
   showStatus();
   showEmpty();
   showCards();
@@ -120,6 +121,7 @@ function showStatus(): void {
   byId("more").hidden = !answer || !api.nextToken(answer) || !items.length;
   byId<HTMLAnchorElement>("download").href = `${api.ROOT}search?${parameters(state)}&limit=${DOWNLOAD}`;
   byId("status").textContent = waiting ? say("looking") : statusOf();
+  byId("status").classList.toggle("hidden", Boolean(answer) && !items.length);  // said large below
   const notes = [
     said?.nothing_matches && items.length ? say("misses") : "",
     said?.undated ? say("undated", { n: number(said.undated) }) : "",
@@ -166,7 +168,10 @@ function welcome(): HTMLElement {
 }
 
 function showCards(): void {
-  byId("cards").replaceChildren(...items.map((item) => card(item, item.id === state.selected, () => select(item.id))));
+  byId("cards").replaceChildren(...items.map((item) => card(item, item.id === state.selected, (byKey) => {
+    select(item.id);
+    if (byKey) byId("detail").focus();  // its buttons are next, and Esc leads back to the card
+  })));
 }
 
 function showDetail(): void {
@@ -190,7 +195,7 @@ function showHeat(): void {
   byId("heat").setAttribute("aria-pressed", String(on));
   byId("legend").hidden = !on;
   const wanted = on ? JSON.stringify([names, asked(state).toString()]) : "";
-  if (wanted !== shownHeat && map) {
+  if (wanted !== shownHeat && map?.furnished) {
     shownHeat = wanted;
     map.setHeat(names, on ? asked(state) : null);
   }
@@ -227,10 +232,13 @@ function select(id: string): void {
   showDetail();
   map?.setHits(items, id);
   const item = items.find((candidate) => candidate.id === id);
-  const focused = byId("cards").querySelector<HTMLElement>(`[data-id="${id || before}"]`);
   if (item?.bbox) map?.fit([item.bbox]);
-  if (id) focused?.scrollIntoView({ block: "nearest" });
-  else focused?.focus();
+  if (id) cardOf(id)?.scrollIntoView({ block: "nearest" });
+  else cardOf(before)?.focus();
+}
+
+function cardOf(id: string): HTMLElement | null {
+  return id ? byId("cards").querySelector<HTMLElement>(`[data-id="${CSS.escape(id)}"]`) : null;
 }
 
 function moreLike(id: string): void {
@@ -288,7 +296,8 @@ function toggleHeat(): void {
 
 function step(by: number): void {
   const cards = [...byId("cards").querySelectorAll<HTMLElement>(".card")];
-  const at = cards.findIndex((element) => element === document.activeElement);
+  const from = document.activeElement?.closest<HTMLElement>(".card") ?? cardOf(state.selected);
+  const at = cards.findIndex((element) => element === from);
   const next = cards[Math.min(cards.length - 1, Math.max(0, at < 0 ? 0 : at + by))];
   next?.focus();
 }
@@ -371,8 +380,12 @@ function listenPage(): void {
     show();
   });
   byId("share").addEventListener("click", async () => {
-    await navigator.clipboard?.writeText(location.href);
-    byId("status").textContent = say("copied");
+    try {
+      await navigator.clipboard.writeText(location.href);
+      byId("status").textContent = say("copied");
+    } catch {
+      prompt(say("share"), location.href);  // no clipboard without https, or it was refused
+    }
   });
   byId("help").addEventListener("click", () => byId<HTMLDialogElement>("keys").showModal());
 }
@@ -450,14 +463,17 @@ async function begin(): Promise<void> {
   offerArchives(collections, () => undefined);
   fillForm();
   map?.home(collections);
-  await map?.ready;
   void drawArchives();
   await search();
 }
 
 async function drawArchives(): Promise<void> {
   const all = await Promise.all(collections.map(({ id }) => api.scenes(id)));
+  await map?.ready;
   map?.setScenes(all.flat());
+  map?.setBox(state.bbox);
+  map?.setHits(items, state.selected);
+  showHeat();
 }
 
 void begin();

@@ -21,6 +21,7 @@ export interface MapEvents {
 export class MapView {
   readonly map: maplibre.Map;
   readonly ready: Promise<void>;
+  furnished = false;
   private scenes: Scene[] = [];
   private shown = new Set<string>();
   private imagery = true;
@@ -44,7 +45,11 @@ export class MapView {
     this.map.keyboard.disableRotation();
     this.map.addControl(new maplibre.NavigationControl({ showCompass: false }), "top-right");
     this.map.addControl(new maplibre.ScaleControl({ maxWidth: 120 }), "bottom-right");
-    this.ready = new Promise((done) => this.map.once("load", () => { this.furnish(); done(); }));
+    this.ready = new Promise((done) => this.map.once("load", () => {
+      this.furnish();
+      this.furnished = true;
+      done();
+    }));
   }
 
   /** Layers from bottom to top; imagery goes below `scene-lines`, heat below `hits`. */
@@ -102,15 +107,18 @@ export class MapView {
       bounds.extend([west, south]).extend([east < west ? east + 360 : east, north]);
     }
     const side = Math.min(this.map.getContainer().clientWidth, this.map.getContainer().clientHeight);
-    if (boxes.length) this.map.fitBounds(bounds, { padding: Math.max(24, side * 0.14), maxZoom: 18, duration });
+    const edge = Math.max(24, side * 0.1);
+    const covered = document.querySelector<HTMLElement>(".detail:not([hidden])");
+    const bottom = covered && matchMedia("(min-width: 761px)").matches ? covered.offsetHeight + 60 : edge;
+    if (boxes.length) this.map.fitBounds(bounds, { padding: { top: edge + 40, left: edge, right: edge, bottom }, maxZoom: 18, duration });
   }
 
   view(): Bbox {
     const bounds = this.map.getBounds();
-    const lon = (value: number) => Number(((((value + 180) % 360) + 360) % 360 - 180).toFixed(5));
+    const lon = (value: number) => Number(((((value + 180) % 360) + 360) % 360 - 180).toFixed(4));
     const wide = bounds.getEast() - bounds.getWest() >= 360;
     const [south, north] = [Math.max(-90, bounds.getSouth()), Math.min(90, bounds.getNorth())];
-    return [wide ? -180 : lon(bounds.getWest()), Number(south.toFixed(5)), wide ? 180 : lon(bounds.getEast()), Number(north.toFixed(5))];
+    return [wide ? -180 : lon(bounds.getWest()), Number(south.toFixed(4)), wide ? 180 : lon(bounds.getEast()), Number(north.toFixed(4))];
   }
 
   setScenes(scenes: Scene[]): void {
@@ -172,7 +180,7 @@ export class MapView {
     let start: maplibre.LngLat | null = null;
     const corners = (to: maplibre.LngLat): Bbox => [
       Math.min(start!.lng, to.lng), Math.min(start!.lat, to.lat), Math.max(start!.lng, to.lng), Math.max(start!.lat, to.lat),
-    ].map((value) => Number(value.toFixed(5))) as Bbox;
+    ].map((value) => Number(value.toFixed(4))) as Bbox;
     const down = (event: maplibre.MapMouseEvent | maplibre.MapTouchEvent) => { start = event.lngLat; };
     const move = (event: maplibre.MapMouseEvent | maplibre.MapTouchEvent) => { if (start) this.setBox(corners(event.lngLat)); };
     const up = (event: maplibre.MapMouseEvent | maplibre.MapTouchEvent) => {
