@@ -70,6 +70,7 @@ def serve(
     from geoglot.cli.screen import say
     from geoglot.imagery.reach import Reach
     from geoglot.models.store import home
+    from geoglot.server.routes_stac import has_page
 
     named = {urlsplit(public_url).hostname or ""} if public_url else set()
     settings = Settings(
