@@ -45,7 +45,7 @@ from geoglot.training.words import WordTokenizer
 from geoglot.training.world import World
 
 SIDE, CONTEXT, BATCH = 64, 24, 64
-BASE_STEPS, TUNE_STEPS = 600, 100
+BASE_STEPS, TUNE_STEPS = 2000, 300
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 PART_RATES = (3e-3, 1e-3)
 RATES = {"full": (3e-4, 1e-4), **dict.fromkeys(("lora", "adapter", "prefix", "unipelt", "bitfit"), PART_RATES)}
