@@ -74,7 +74,8 @@ def measure(run: Path, data: Path, side_px: int) -> dict[str, float]:
     asked = prompts("eurosat", "en")
     labels = np.array([list(asked).index(str(s.label)) for s in test])
     found = embed(towers, test, side_px) @ read(towers, tokenizer, list(asked.values())).T
-    return {"rsicd_valid_mR": next(n.value for n in numbers if n.metric == "mR"), "eurosat_test_top1": top1(found, labels)}
+    recall = next(n.value for n in numbers if n.metric == "mR")
+    return {"rsicd_valid_mR": recall, "eurosat_test_top1": top1(found, labels)}
 
 
 def main() -> None:

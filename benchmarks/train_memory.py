@@ -75,7 +75,7 @@ def main() -> None:
                   f"loss {found[name]['loss']:.5f}")  # fmt: skip
     memory, seconds = (found["cached"][key] / found["plain"][key] for key in ("mib", "seconds"))
     difference = np.abs(grads["cached"] - grads["plain"]).max() / np.abs(grads["plain"]).max()
-    print(f"cached / plain: memory {memory:.3f}, CPU time {seconds:.2f}; gradients differ by {difference:.1e} of the most")
+    print(f"cached / plain: memory {memory:.3f}, CPU time {seconds:.2f}; gradients differ by {difference:.1e}")
     return None
 
 
