@@ -77,7 +77,7 @@ def pooled_features(towers: DualTower, pool: Pool, config: Config) -> Tensor:
     out = []
     with torch.inference_mode():
         for _ in range(config.views):
-            for chips in torch.from_numpy(pool.pixels).split(mini.CHUNK):
+            for chips in torch.split(torch.from_numpy(pool.pixels), mini.CHUNK):
                 views = random_views(chips, config.side_px, ViewRanges(), generator)
                 out.append(towers.image.features(views.contiguous(memory_format=torch.channels_last)).mean((2, 3)))
     return torch.cat(out).reshape(config.views, len(pool.pixels), -1).clone()
