@@ -109,7 +109,7 @@ class Student(nn.Module):
         self.head = nn.Linear(shape.widths[-1], classes)
 
     def forward(self, views: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        pooled = torch.cat([self.towers.image.features(part).mean((2, 3)) for part in torch.split(views, CHUNK)])  # [B, C]
+        pooled = torch.cat([self.towers.image.features(part).mean((2, 3)) for part in torch.split(views, CHUNK)])
         images = F.normalize(self.towers.image.project(pooled), dim=1)
         longest = int((tokens > 0).sum(1).max())
         texts = F.normalize(self.towers.text(tokens[:, :longest]), dim=1)
