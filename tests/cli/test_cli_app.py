@@ -32,6 +32,12 @@ COMMANDS = {
     ("models", "export"): "--precision --name --image --allow-below --json",
     ("models", "compare"): "--image --texts --json",
     ("demo",): "--folder --seed --model",
+    ("train",): "--config --like --data --out --smoke",
+    ("eval",): "--model --data --dataset --format --out --limit --seed --partial --cache --no-cache --list",
+    ("serve",): (
+        "--host --port --title --api-key --rate --cors --root --allow-host --public-url --state --max-jobs --job-minutes"
+    ),
+    ("task", "classify"): "--archive --labels --picture --chip",
     ("doctor",): "--archive --json",
 }
 

@@ -136,7 +136,8 @@ def test_export_hands_on_what_was_asked(shell: Shell, monkeypatch: pytest.Monkey
     done = shell("models", "export", "geoglot-mini", "--name", "light")
     assert "cosine: 0.995" in done.stderr
     options = {"name": "light", "allow_below": False}
-    assert asked == [("geoglot-mini", "int8", (112, 112, 3), "2 chips drawn by the sandbox", options)]
+    side = find_card("geoglot-mini").image_px
+    assert asked == [("geoglot-mini", "int8", (side, side, 3), "2 chips drawn by the sandbox", options)]
     assert "unknown precision 'int4'" in shell("models", "export", "geoglot-mini", "--precision", "int4").stderr
 
 

@@ -146,7 +146,7 @@ def _package(name: str) -> Check:
 
     try:
         version = metadata.version(name)
-        import_module("PIL" if name == "pillow" else name)
+        import_module("PIL" if name == "pillow" else name.replace("-", "_"))  # metadata spells names with hyphens
     except metadata.PackageNotFoundError:
         return Check(name, "broken", "not installed", f"Run: pip install {name}")
     except (ImportError, OSError) as error:
