@@ -35,7 +35,8 @@ COMMANDS = {
     ("train",): "--config --like --data --out --smoke",
     ("eval",): "--model --data --dataset --format --out --limit --seed --partial --cache --no-cache --list",
     ("serve",): (
-        "--host --port --title --api-key --rate --cors --root --allow-host --public-url --state --max-jobs --job-minutes"
+        "--host --port --title --api-key --rate --cors --root --allow-host --public-url --state --max-jobs "
+        "--job-minutes"
     ),
     ("task", "classify"): "--archive --labels --picture --chip",
     ("doctor",): "--archive --json",
