@@ -55,6 +55,7 @@ def our_forwards() -> dict[str, Forward]:
     return {
         "ours": model.encode_image,
         "ours, patches (segearth)": lambda images: model.patch_features(images, "segearth"),
+        "ours, torch.compile": torch.compile(model.encode_image),
         "ours, bf16 weights": lambda images: rounded.encode_image(images.bfloat16()),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -190,6 +191,14 @@ def test_bf16_agrees_and_keeps_the_temperature(card: Card, encoder: TorchEncoder
     assert rounded.encode_images(images).dtype == np.float32
     assert rounded.model.visual.conv1.weight.dtype == torch.bfloat16
     assert rounded.scale == encoder.scale
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch compiles for the processor with g++")
+def test_a_compiled_tower_gives_the_same_vectors(card: Card, encoder: TorchEncoder) -> None:
+    compiled = TorchEncoder(card, device="cpu", precision="fp32", compile=True)
+    assert "compiled" in compiled.runtime
+    images = pixels(2, 32, 32, 3)
+    np.testing.assert_allclose(compiled.encode_images(images), encoder.encode_images(images), atol=1e-5)
 
 
 def test_weights_that_do_not_fit_their_card_are_told(card: Card, tmp_path: Path) -> None:
