@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from geoglot.evaluation.published import published
 from geoglot.evaluation.report import format_report, tables
 from geoglot.evaluation.suites import Options, evaluate, find_suites
 from geoglot.models.origin import Preprocess
+from geoglot.models.text_codec.protocol import TokenRows
+from geoglot.models.text_codec.truncation import TruncationCount
 
 
 def _paint(path: Path, colour: str, index: int = 0) -> None:
@@ -83,6 +86,28 @@ def test_retrieval_suites(root: Path, suite: str) -> None:
     assert found["mR"].protocol == suite
     assert "3 images, 1,093 expected" in found["mR"].notes
     assert ("t2i_R@100" in found) == (suite == "ret/skyscript-dedup")
+
+
+class CuttingEncoder(ColourEncoder):
+    """One that reads 11 letters at most, and counts what it cuts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.truncation = TruncationCount()
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """As before, and counted."""
+        lengths = np.array([len(text) for text in texts])
+        self.truncation.add(TokenRows(np.zeros((len(texts), 11), np.int64), lengths))
+        return super().encode_texts(texts)
+
+
+def test_the_share_of_cut_texts_stands_beside_the_number(root: Path) -> None:
+    notes = _run(root, "ret/rs5m", "rsicd", CuttingEncoder())[0].notes
+    said = [f"a {colour} field{stop}" for colour in COLOURS for stop in ("", ".")]
+    cut = sum(len(text) > 11 for text in said)
+    assert f"{cut} of 6 texts ({100 * cut / 6:.1f} %) were longer than the model reads and were cut" in notes
+    assert not any("cut" in note for note in _run(root, "ret/rs5m", "rsicd")[0].notes)
 
 
 def test_counted_names_and_the_mean_need_the_suites_own_sets(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,7 @@ def release(run: Path, data: Path, image_px: int, out: Path, prose: Path, *, pre
         prose: TOML with the card's fixed part.
         precision: "int8" or "fp32" image tower.
     """
-    from geoglot.models.export import export_image, export_text, load_towers, quantize_image, strip_traces
+    from geoglot.models.export import PATCH_PX, export_image, export_text, load_towers, quantize_image, strip_traces
 
     towers = load_towers(run / "final.pt")
     tokenizer = freeze_tokenizer(run)
@@ -136,7 +136,7 @@ def release(run: Path, data: Path, image_px: int, out: Path, prose: Path, *, pre
         strip_traces(work / FILES["image"])
         strip_traces(work / FILES["text"])
         background = background_prompts(tokenizer)
-        head = {"image_px": image_px, "background": list(background)}
+        head = {"image_px": image_px, "patch_px": PATCH_PX, "background": list(background)}
         _write_card(work, prose, head, Calibration(), {})
         encoder = load_encoder(str(work))
         valid = read_samples(data / "rsicd" / "captions.jsonl", "valid")

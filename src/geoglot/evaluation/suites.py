@@ -23,6 +23,7 @@ from geoglot.evaluation.questions import questions
 from geoglot.evaluation.retrieval import Task, dedup_task, equivalent_task, retrieve, rows_task
 from geoglot.evaluation.zero_shot import classify, label_numbers, rs5m_classes, skyscript_classes
 from geoglot.models.encoder import DualEncoder, Vectors
+from geoglot.models.text_codec.truncation import TruncationCount
 
 _Labelled = tuple[Vectors, Labels]
 Told = Callable[[str, int, int], None]
@@ -127,6 +128,23 @@ def _read_all(wanted: Sequence[Suite], options: Options) -> dict[str, Benchmark]
     return data
 
 
+class _Cut:
+    """How many texts are cut from now on, for models that count them."""
+
+    def __init__(self, encoder: DualEncoder) -> None:
+        self._count: TruncationCount | None = getattr(encoder, "truncation", None)
+        self._before = (self._count.texts, self._count.cut) if self._count else (0, 0)
+
+    def notes(self) -> tuple[str, ...]:
+        """A sentence when any was cut, else nothing."""
+        if self._count is None or self._count.cut == self._before[1]:
+            return ()
+        texts, cut = self._count.texts - self._before[0], self._count.cut - self._before[1]
+        return (
+            f"{cut:,} of {texts:,} texts ({100 * cut / texts:.1f} %) were longer than the model reads and were cut",
+        )
+
+
 class _Run:
     """One model's run: image vectors are computed once for all suites."""
 
@@ -137,6 +155,7 @@ class _Run:
     def numbers(self, suite: Suite, data: Benchmark) -> list[Number]:
         """All numbers of one suite on one set, with where they come from."""
         self._suits(suite, data)
+        cut = _Cut(self._encoder)
         raw = _KINDS[suite.kind](self, data)
         card, limit = self._encoder.card, self._options.limit
         return [
@@ -150,7 +169,7 @@ class _Run:
                 source=data.source,
                 seed=self._options.seed,
                 limit=limit,
-                notes=(*number.notes, *data.notes),
+                notes=(*number.notes, *data.notes, *cut.notes()),
             )
             for number in raw
         ]

@@ -44,6 +44,7 @@ class Card:
         version: Of the weights.
         dim: D, the joint embedding's width.
         image_px: S, the side in pixels of the square RGB input.
+        patch_px: Side in pixels of the places that the light image graph tells apart; None where it does not.
         languages: ISO 639-1 codes the text side reads.
         gsd_m: (finest, coarsest) metres per pixel of the training imagery; None when nobody says.
         ground_m: Sides of chips on the ground, in metres, that suit the model; empty for the standard ones.
@@ -78,6 +79,7 @@ class Card:
     licence: Licence | None = None
     doubts: Doubts = NO_DOUBTS
     parameters: int | None = None
+    patch_px: int | None = None
     about: dict[str, Any] = field(default_factory=dict)
     folder: Path = Path()
 
@@ -178,6 +180,7 @@ def _card(raw: dict[str, Any], folder: Path) -> Card:
         calibrated=calibration is not None,
         files=files,
         parameters=raw.pop("parameters", None),
+        patch_px=raw.pop("patch_px", None),
         folder=folder,
         **_tables(raw),
         about=raw,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,20 @@ from geoglot.errors import MissingExtraError, ModelFileError, UnknownNameError, 
 from geoglot.models.card import Card
 from geoglot.models.registry import DEFAULT_MODEL, bundled_models, find_card
 
-__all__ = ["DEFAULT_MODEL", "DualEncoder", "Images", "Vectors", "bundled_models", "find_card", "load_encoder"]
+if TYPE_CHECKING:
+    from geoglot.models.dense import LastBlock
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "DenseEncoder",
+    "DualEncoder",
+    "Images",
+    "Vectors",
+    "bundled_models",
+    "dense",
+    "find_card",
+    "load_encoder",
+]
 
 Images = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
@@ -42,6 +55,45 @@ class DualEncoder(Protocol):
             UnknownWordsError: No word of a text is known to the model.
         """
         ...
+
+
+@runtime_checkable
+class DenseEncoder(DualEncoder, Protocol):
+    """An encoder that also tells the places of an image apart. Ask `dense` for one."""
+
+    @property
+    def patch_px(self) -> int:
+        """Side in pixels of the square that one place covers; 0 where the model's files offer no places."""
+        ...
+
+    def patch_features(self, images: Images, last_block: LastBlock | None = None) -> Vectors:
+        """RGB uint8 [N, H, W, 3] of any size -> float32 [N, Ph, Pw, D], unit norm, in the texts' space.
+
+        Nothing is resized. Place (i, j) covers the pixels from (i * patch_px, j * patch_px) on; Ph = ceil(H / patch_px).
+
+        Args:
+            images: Sides of patch_px or more.
+            last_block: How a transformer's last block attends (see models/dense.py); None is the model's own choice, and
+                the only one for a convolutional tower.
+
+        Raises:
+            UsageError: Not such an array, or the model knows no such last block.
+        """
+        ...
+
+
+def dense(encoder: DualEncoder) -> DenseEncoder:
+    """The same encoder, known to tell the places of an image apart.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if isinstance(encoder, DenseEncoder) and encoder.patch_px:
+        return encoder
+    raise UsageError(
+        f"model {encoder.card.name!r} gives one vector for an image here, and none for the places in it",
+        hint="Run it on PyTorch, from its own weights (runtime='torch'), or take geoglot-mini.",
+    )
 
 
 def load_encoder(

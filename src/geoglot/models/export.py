@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,28 @@ from geoglot.errors import MissingExtraError, ModelFileError
 from geoglot.models.encoder import Images
 from geoglot.models.tower import DualTower, TowerShape
 
+PATCH_PX = 32
+"""Stride of the image tower: side of one place of its map."""
+
 LARGE_BYTES = 1_900_000_000  # ONNX files end at 2 GiB, a limit of protocol buffers
 
 
 class _ImageGraph(nn.Module):
-    """uint8 [N, S, S, 3] -> unit vectors [N, D]."""
+    """uint8 [N, H, W, 3] -> unit vectors [N, D] of the images, and [N, ceil(H / 32), ceil(W / 32), D] of their places.
+
+    The projection is linear, so an image's vector is the mean of its places' before they are normalised.
+    """
 
     def __init__(self, towers: DualTower) -> None:
         super().__init__()
         self.image = towers.image
 
-    def forward(self, images: Tensor) -> Tensor:
-        return F.normalize(self.image(images.permute(0, 3, 1, 2).float() / 255.0), dim=1)
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        found = self.image.features(images.permute(0, 3, 1, 2).float() / 255.0)  # [N, C, Ph, Pw]
+        n, c, rows, columns = found.shape
+        # One product over a matrix: a product and a sum apart would have the sum quantised.
+        places = self.image.project(found.permute(0, 2, 3, 1).reshape(-1, c)).reshape(n, rows, columns, -1)
+        return F.normalize(self.image.project(found.mean((2, 3))), dim=1), F.normalize(places, dim=3)
 
 
 class _TextGraph(nn.Module):
@@ -58,9 +68,10 @@ def load_towers(weights: Path) -> DualTower:
 
 
 def export_image(towers: DualTower, side_px: int, path: Path) -> None:
-    """Write the fp32 image graph. About 5 s."""
+    """Write the fp32 image graph, with outputs "vectors" and "patches", for images of any size. About 5 s."""
     example = torch.zeros(2, side_px, side_px, 3, dtype=torch.uint8)
-    write_graph(_ImageGraph(towers), example, "images", path)
+    sides = {1: torch.export.Dim("height", min=2, max=16384), 2: torch.export.Dim("width", min=2, max=16384)}
+    write_graph(_ImageGraph(towers), example, "images", path, sides, ("vectors", "patches"))
 
 
 def export_text(towers: DualTower, path: Path) -> None:
@@ -69,15 +80,23 @@ def export_text(towers: DualTower, path: Path) -> None:
     write_graph(_TextGraph(towers), example, "tokens", path)
 
 
-def write_graph(graph: nn.Module, example: Tensor, name: str, path: Path, longest: int | None = None) -> None:
-    """Write a graph with one input and the output "vectors" [B, D]; any batch.
+def write_graph(
+    graph: nn.Module,
+    example: Tensor,
+    name: str,
+    path: Path,
+    free: Mapping[int, Any] | None = None,
+    outputs: Sequence[str] = ("vectors",),
+) -> None:
+    """Write a graph with one input, for any batch.
 
     Args:
         graph: Called with the example.
         example: At least two rows.
         name: Of the input.
         path: The file to write; above 1.9 GB of weights they go into a second file, `<path>.data`.
-        longest: The second axis may have any length from 3 to this one; None keeps the example's.
+        free: Further axes of the input whose length is free, as torch.export.Dim; the others keep the example's.
+        outputs: Names of what the graph returns.
 
     Raises:
         MissingExtraError: The exporter is not installed.
@@ -87,15 +106,13 @@ def write_graph(graph: nn.Module, example: Tensor, name: str, path: Path, longes
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("exporting a model", "export") from error
-    axes = {0: torch.export.Dim("batch", min=1, max=65536)}
-    if longest is not None:
-        axes[1] = torch.export.Dim("length", min=3, max=longest)
+    axes = {0: torch.export.Dim("batch", min=1, max=65536), **(free or {})}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     program = torch.onnx.export(
         graph.eval(),
         (example,),
         input_names=[name],
-        output_names=["vectors"],
+        output_names=list(outputs),
         dynamic_shapes=(axes,),
         dynamo=True,
         external_data=False,

@@ -147,7 +147,8 @@ def _write_graphs(work: _Work, folder: Path) -> None:
     write_graph(ImageGraph(_model(work), work.preprocess).eval(), pixels, "images", folder / "image.onnx")
     free = text.kind != "siglip"  # that one reads its padding, too, and so has a fixed length
     tokens = torch.ones(2, text.context - 1 if free else text.context, dtype=torch.int64)
-    write_graph(TextGraph(_model(work)).eval(), tokens, "tokens", folder / "text.onnx", text.context if free else None)
+    length = {1: torch.export.Dim("length", min=3, max=text.context)} if free else None
+    write_graph(TextGraph(_model(work)).eval(), tokens, "tokens", folder / "text.onnx", length)
 
 
 def _model(work: _Work) -> Any:

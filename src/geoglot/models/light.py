@@ -1,7 +1,7 @@
 """The light runtime: exported encoders on ONNX Runtime, no PyTorch.
 
 The graphs carry their own preprocessing: the image graph takes uint8 [N, S, S, 3] and normalises inside, both end in
-unit vectors.
+unit vectors. The image graph of a model whose card has a `patch_px` takes any size, and has a second output for places.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geoglot.errors import EmptyQueryError, ModelFileError, UsageError
 from geoglot.models.card import Card
-from geoglot.models.encoder import Images, Vectors
+from geoglot.models.encoder import Images, Vectors, dense
 from geoglot.models.text_codec.load import load_tokenizer
 from geoglot.models.text_codec.protocol import Ids, Tokenizer, TokenRows
 from geoglot.models.text_codec.truncation import TruncationCount
@@ -23,13 +24,16 @@ from geoglot.models.text_codec.truncation import TruncationCount
 if TYPE_CHECKING:
     import onnxruntime
 
+    from geoglot.models.dense import LastBlock
+
 _BATCH = 32  # larger batches gain nothing on CPUs (DESIGN: 16 is enough) and cost memory
+_PIXELS = 32 * 224**2  # in one pass when images have any size: about 300 MB of activations for geoglot-mini
 _TEXTS = 256
 _SHORTEST = 3  # tokens; the shortest row that an exported text graph takes
 
 
 class LightEncoder:
-    """A DualEncoder (see models/encoder.py) over two ONNX files and a tokenizer file.
+    """A DenseEncoder (see models/encoder.py) over two ONNX files and a tokenizer file.
 
     Args:
         card: Names the files.
@@ -40,6 +44,11 @@ class LightEncoder:
         self.card = card
         self.truncation = TruncationCount()
         self._threads = threads or os.cpu_count() or 1
+
+    @property
+    def patch_px(self) -> int:
+        """See DenseEncoder: 0 when the image graph has no output for places."""
+        return self.card.patch_px or 0
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -86,8 +95,25 @@ class LightEncoder:
             raise UsageError(f"images must be uint8 [N, {side}, {side}, 3], not {images.dtype} {list(images.shape)}")
         return images
 
-    def _run_image(self, images: Images) -> Vectors:
-        vectors: Vectors = self._image.run(None, {"images": images})[0]
+    def patch_features(self, images: Images, last_block: LastBlock | None = None) -> Vectors:
+        """See DenseEncoder. Memory is bounded whatever the number and size of the images, down to one image at a time.
+
+        Raises:
+            UsageError: Not such an array, images smaller than a patch, or a last block is asked for.
+        """
+        side = dense(self).patch_px
+        if last_block is not None:
+            raise UsageError(
+                f"model {self.card.name!r} has no last block to choose, got {last_block!r}", hint="Leave it out."
+            )
+        _check_any_size(images, side)
+        batch = max(1, _PIXELS // (images.shape[1] * images.shape[2]))
+        parts = [self._run_image(images[at : at + batch], "patches") for at in range(0, len(images), batch)]
+        grid = (-(-images.shape[1] // side), -(-images.shape[2] // side))
+        return np.concatenate(parts) if parts else np.zeros((0, *grid, self.card.dim), np.float32)
+
+    def _run_image(self, images: Images, output: str = "vectors") -> Vectors:
+        vectors: Vectors = self._image.run([output], {"images": images})[0]
         return vectors
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
@@ -109,3 +135,10 @@ class LightEncoder:
         if text is None or text.kind == "siglip":
             return rows.ids
         return np.ascontiguousarray(rows.ids[:, : max(_SHORTEST, int(rows.lengths.max()))])
+
+
+def _check_any_size(images: NDArray[np.uint8], least: int) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise UsageError(f"images must be uint8 [N, H, W, 3], not {images.dtype} {list(images.shape)}")
+    if min(images.shape[1:3]) < least:
+        raise UsageError(f"images of {images.shape[2]} x {images.shape[1]} px are smaller than a patch, {least} px")

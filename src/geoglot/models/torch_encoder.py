@@ -82,6 +82,11 @@ class TorchEncoder:
         return torch.compile(self.model.encode_image) if self._compile else self.model.encode_image
 
     @property
+    def patch_px(self) -> int:
+        """See DenseEncoder: the side of a transformer's patch, or a ResNet's stride."""
+        return self._architecture.vision.patch_px
+
+    @property
     def scale(self) -> float:
         """What the model multiplies cosines by, exp(logit_scale): its own inverse temperature."""
         return float(self.model.logit_scale.exp())
@@ -99,7 +104,7 @@ class TorchEncoder:
 
     @torch.inference_mode()
     def patch_features(
-        self, images: NDArray[np.uint8], last_block: LastBlock = "vanilla", *, keep_residual: bool = False
+        self, images: NDArray[np.uint8], last_block: LastBlock | None = None, *, keep_residual: bool = False
     ) -> NDArray[np.float32]:
         """RGB uint8 [N, H, W, 3] of any size -> float32 [N, Ph, Pw, D] in the texts' space, unit norm.
 
@@ -109,16 +114,17 @@ class TorchEncoder:
 
         Args:
             images: The pixels.
-            last_block: "vanilla", "maskclip", "sclip", "clearclip" or "segearth"; see models/dense.py.
+            last_block: "vanilla", "maskclip", "sclip", "clearclip" or "segearth"; see models/dense.py. None is segearth.
             keep_residual: See models/clip.py.
 
         Raises:
             UsageError: Not such an array.
             UnknownNameError: No such last block.
         """
+        chosen: LastBlock = last_block or "segearth"
         parts = []
         for batch in self._batches(check_images(images)):
-            found = self.model.dense(self._filled_up(batch), last_block, keep_residual=keep_residual)
+            found = self.model.dense(self._filled_up(batch), chosen, keep_residual=keep_residual)
             parts.append(_unit(found.patches).cpu().numpy())
         return np.concatenate(parts) if parts else np.zeros((0, 0, 0, self.card.dim), np.float32)
 
