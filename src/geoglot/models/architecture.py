@@ -13,25 +13,25 @@ class VisionShape:
     """The image tower.
 
     Attributes:
-        kind: "vit", or "resnet" for CLIP's modified ResNet.
+        kind: "vit", "resnet" for CLIP's modified ResNet, or "convnet" for geoglot-mini's (models/tower.py).
         image_px: Side of the native square input.
-        patch_px: Side of a patch; for "resnet" the total stride, 32.
-        width: Channels of the transformer; for "resnet" of the stem's last convolution.
-        layers: Blocks; a transformer has one number, a ResNet one a stage.
-        heads: Attention heads (of the pooling layer, for "resnet").
-        mlp_width: Hidden width of the feed-forward layers; 0 for "resnet".
-        pooling: "cls" (class token, then projection), "map" (SigLIP's attention pooling, no projection) or
-            "attention" (CLIP's ResNet).
+        patch_px: Side of a patch; for "resnet" and "convnet" the total stride, 32.
+        width: Channels of the transformer; for "resnet" and "convnet" of the stem's last convolution.
+        layers: Blocks; a transformer has one number, the others one a stage.
+        heads: Attention heads (of the pooling layer, for "resnet"; 0 for "convnet").
+        mlp_width: Hidden width of the feed-forward layers; 0 for "resnet" and "convnet".
+        pooling: "cls" (class token, then projection), "map" (SigLIP's attention pooling, no projection),
+            "attention" (CLIP's ResNet) or "mean" (of all places, then projection: "convnet").
     """
 
-    kind: Literal["vit", "resnet"]
+    kind: Literal["vit", "resnet", "convnet"]
     image_px: int
     patch_px: int
     width: int
     layers: tuple[int, ...]
     heads: int
     mlp_width: int
-    pooling: Literal["cls", "map", "attention"]
+    pooling: Literal["cls", "map", "attention", "mean"]
 
     @property
     def grid(self) -> int:
@@ -44,15 +44,16 @@ class TextShape:
     """The text tower.
 
     Attributes:
-        kind: "clip" (causal, pooled at the end token), "siglip" (bidirectional, pooled at the last position) or "xlmr"
-            (XLM-RoBERTa, masked mean, two-layer projection without biases).
+        kind: "clip" (causal, pooled at the end token), "siglip" (bidirectional, pooled at the last position), "xlmr"
+            (XLM-RoBERTa, masked mean, two-layer projection without biases) or "concepts" (geoglot-mini's: it sees in
+            both directions, masked mean).
         context: T, most tokens of a text.
         vocabulary: Rows of the token table.
         width, layers, heads, mlp_width: Of the transformer.
         hidden: Width between the two projection layers ("xlmr" only).
     """
 
-    kind: Literal["clip", "siglip", "xlmr"]
+    kind: Literal["clip", "siglip", "xlmr", "concepts"]
     context: int
     vocabulary: int
     width: int

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from geoglot.models.architecture import Architecture
+from geoglot.models.convnet import ConceptText, ConvImage, tower_shape
 from geoglot.models.dense import Dense, LastBlock
 from geoglot.models.resnet_clip import ModifiedResNet
 from geoglot.models.text import TextTransformer
 from geoglot.models.vit import ClipVit, SiglipVit
 from geoglot.models.xlmr import XlmrText
 
-ImageTower = ClipVit | SiglipVit | ModifiedResNet
+ImageTower = ClipVit | SiglipVit | ModifiedResNet | ConvImage
 
 
 def build(architecture: Architecture, *, device: str | torch.device | None = None) -> DualModel:
@@ -36,7 +37,7 @@ def build(architecture: Architecture, *, device: str | torch.device | None = Non
     """
     place = torch.device(device or "cpu")
     with place, _Unfilled() if place.type == "meta" else nullcontext():
-        model = XlmrClip(architecture) if architecture.text.kind == "xlmr" else Clip(architecture)
+        model = _KINDS.get(architecture.text.kind, Clip)(architecture)
     return model.eval()
 
 
@@ -53,6 +54,8 @@ def _image_tower(architecture: Architecture) -> ImageTower:
     vision = architecture.vision
     if vision.kind == "resnet":
         return ModifiedResNet(vision, architecture.dim)
+    if vision.kind == "convnet":
+        return ConvImage(tower_shape(architecture))
     if vision.pooling == "map":
         return SiglipVit(vision, architecture.activation)
     return ClipVit(vision, architecture.dim, architecture.activation)
@@ -76,20 +79,21 @@ class _ImageSide(nn.Module):
         out: Tensor = self.visual(images)
         return out
 
-    def dense(self, images: Tensor, last_block: LastBlock = "vanilla", *, keep_residual: bool = False) -> Dense:
+    def dense(self, images: Tensor, last_block: LastBlock | None = "vanilla", *, keep_residual: bool = False) -> Dense:
         """Pooled embedding and patch features from one pass.
 
         Args:
             images: Normalised float [B, 3, H, W]; the position table is interpolated to the grid of H and W.
-            last_block: How the last block attends; see models/dense.py.
+            last_block: How the last block attends; see models/dense.py. None: the tower's own choice, "segearth"
+                where it has attention to change.
             keep_residual: Keep the last block's residual and feed-forward layer on the patches. "vanilla" with it is
                 the ordinary last block. Without it, as the methods have it, only attention's output counts.
 
         Raises:
             UnknownNameError: No such last block.
-            UsageError: The images are smaller than a patch; or `keep_residual` on a ResNet.
+            UsageError: The images are smaller than a patch; or the tower has no such last block, or residual.
         """
-        return self.visual.dense(images, last_block, keep_residual)
+        return self.visual.dense(images, last_block or self.visual.own_last_block, keep_residual)
 
     def patch_features(self, images: Tensor, last_block: LastBlock = "vanilla") -> tuple[Tensor, Tensor]:
         """Pooled [B, D] and patches [B, Ph, Pw, D], neither normalised; see `dense`."""
@@ -123,4 +127,23 @@ class XlmrClip(_ImageSide):
         return self.text.needed(ids)
 
 
-DualModel = Clip | XlmrClip
+class ConceptClip(_ImageSide):
+    """An image tower beside the small text tower over the glossary's concepts: geoglot-mini."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.text = ConceptText(tower_shape(architecture))
+        self.add_image_side(architecture)
+
+    def encode_text(self, ids: Tensor) -> Tensor:
+        """Token ids [B, T], padded with 0 -> [B, D], not normalised."""
+        out: Tensor = self.text(ids)
+        return out
+
+    def needed(self, ids: Tensor) -> Tensor:
+        """[B, T] without the columns that are padding in every row."""
+        return self.text.needed(ids)
+
+
+DualModel = Clip | XlmrClip | ConceptClip
+_KINDS: dict[str, type[XlmrClip] | type[ConceptClip]] = {"xlmr": XlmrClip, "concepts": ConceptClip}

@@ -81,6 +81,8 @@ class AttentionPool(nn.Module):
 class ModifiedResNet(nn.Module):
     """CLIP's convolutional image tower; total stride 32."""
 
+    own_last_block: LastBlock = "segearth"
+
     def __init__(self, shape: VisionShape, dim: int) -> None:
         super().__init__()
         width, half = shape.width, shape.width // 2

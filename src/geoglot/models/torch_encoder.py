@@ -114,17 +114,17 @@ class TorchEncoder:
 
         Args:
             images: The pixels.
-            last_block: "vanilla", "maskclip", "sclip", "clearclip" or "segearth"; see models/dense.py. None is segearth.
+            last_block: "vanilla", "maskclip", "sclip", "clearclip" or "segearth"; see models/dense.py. None is the
+                model's own choice: segearth, where it has attention to change.
             keep_residual: See models/clip.py.
 
         Raises:
             UsageError: Not such an array.
             UnknownNameError: No such last block.
         """
-        chosen: LastBlock = last_block or "segearth"
         parts = []
         for batch in self._batches(check_images(images)):
-            found = self.model.dense(self._filled_up(batch), chosen, keep_residual=keep_residual)
+            found = self.model.dense(self._filled_up(batch), last_block, keep_residual=keep_residual)
             parts.append(_unit(found.patches).cpu().numpy())
         return np.concatenate(parts) if parts else np.zeros((0, 0, 0, self.card.dim), np.float32)
 
@@ -164,10 +164,13 @@ class TorchEncoder:
             yield scaled.to(_TYPES[self.precision], memory_format=torch.contiguous_format)
 
     def _filled_up(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W] to multiples of the patch, unless it has the native size; 0 is the mean colour."""
+        """[B, 3, H, W] to multiples of the patch, unless it has the native size; 0 is the mean colour.
+
+        A "convnet" takes any size: its strides round up.
+        """
         vision = self._architecture.vision
         height, width = images.shape[2:]
-        if (height, width) == (vision.image_px, vision.image_px):
+        if vision.kind == "convnet" or (height, width) == (vision.image_px, vision.image_px):
             return images
         return F.pad(images, (0, -width % vision.patch_px, 0, -height % vision.patch_px))
 

@@ -15,6 +15,11 @@ from torch.nn import functional as F
 
 from geoglot.models.tokenizer import PAD
 
+MEAN, STD = 0.45, 0.225
+"""Of pixels in [0, 1], the same for all colours: about those of aerial photographs."""
+STRIDE = 32
+"""Pixels from one place of the map to the next: five halvings."""
+
 
 @dataclass(frozen=True, slots=True)
 class TowerShape:
@@ -82,7 +87,11 @@ class ImageTower(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """The map before pooling, [B, C, S/32, S/32]."""
-        out: Tensor = self.stages(self.stem((images - 0.45) / 0.225))
+        return self.maps((images - MEAN) / STD)
+
+    def maps(self, normalised: Tensor) -> Tensor:
+        """As `features`, from pixels that are normalised already."""
+        out: Tensor = self.stages(self.stem(normalised))
         return out
 
     def forward(self, images: Tensor) -> Tensor:

@@ -28,6 +28,8 @@ class _Vit(nn.Module):
         eps: Of the layer norms: 1e-5 in CLIP, 1e-6 in SigLIP (as released).
     """
 
+    own_last_block: LastBlock = "segearth"
+
     def __init__(self, shape: VisionShape, activation: Activation, prefix: int, eps: float) -> None:
         super().__init__()
         width, patch = shape.width, shape.patch_px
