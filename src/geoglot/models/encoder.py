@@ -69,12 +69,13 @@ class DenseEncoder(DualEncoder, Protocol):
     def patch_features(self, images: Images, last_block: LastBlock | None = None) -> Vectors:
         """RGB uint8 [N, H, W, 3] of any size -> float32 [N, Ph, Pw, D], unit norm, in the texts' space.
 
-        Nothing is resized. Place (i, j) covers the pixels from (i * patch_px, j * patch_px) on; Ph = ceil(H / patch_px).
+        Nothing is resized. Place (i, j) covers the pixels from (i * patch_px, j * patch_px) on, and
+        Ph = ceil(H / patch_px).
 
         Args:
             images: Sides of patch_px or more.
-            last_block: How a transformer's last block attends (see models/dense.py); None is the model's own choice, and
-                the only one for a convolutional tower.
+            last_block: How a transformer's last block attends (see models/dense.py); None is the model's own choice,
+                and the only one for a convolutional tower.
 
         Raises:
             UsageError: Not such an array, or the model knows no such last block.
