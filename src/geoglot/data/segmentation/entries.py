@@ -1,0 +1,64 @@
+"""What the catalogue says of a set, and what a reader of a layout is asked for and hands back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from geoglot.data.benchmarks.found import SPLITS
+from geoglot.data.segmentation.sets import Pixels, Scene
+
+Words = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A set as catalogue.toml describes it; the file's head says what the fields mean."""
+
+    name: str
+    title: str
+    page: str
+    licence: str
+    split: str
+    classes: Words = ()
+    layouts: tuple[Mapping[str, Any], ...] = ()
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    gsd_m: float | None = None
+    background: int | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a reader is asked for: a folder, a split in the layout's own spelling, the entry, and the layout's table."""
+
+    folder: Path
+    split: str
+    entry: Entry
+    table: Mapping[str, Any]
+
+    def path(self, key: str) -> Path:
+        """A folder that the layout's table names, with the split in it."""
+        return self.folder / str(self.table[key]).format(split=self.split)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reader found; `classes` where the set brings its own, `read_image` where the picture is no plain file."""
+
+    scenes: tuple[Scene, ...]
+    read_label: Callable[[Scene], Pixels]
+    classes: Words = ()
+    read_image: Callable[[Scene], Pixels] | None = None
+    gsd_m: float | None = None
+    background: int | None = None
+    skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def spellings(split: str) -> tuple[str, ...]:
+    """A split's name in all its spellings, the given one first: "valid", "val", "validation"."""
+    ours = SPLITS.get(split.lower(), split)
+    return tuple(dict.fromkeys([split, *(name for name, meant in SPLITS.items() if meant == ours)]))

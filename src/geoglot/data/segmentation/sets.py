@@ -1,0 +1,134 @@
+"""The values of dense-mask sets: classes with their words, scenes with their masks, and how a mask file is read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoglot.data.pairs import stamp
+from geoglot.data.whole_images import read_rgb
+from geoglot.errors import SampleError
+
+IGNORED = 255
+"""In every mask: nobody says what is here, so that it counts for no class."""
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One image and where its labels are.
+
+    Attributes:
+        name: Unique in the set.
+        image: The picture's file.
+        label: The mask's or polygons' file; None where the labels are in one file for all.
+    """
+
+    name: str
+    image: Path
+    label: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationSet:
+    """Images with a class index for each pixel; pixels stay on disk until asked for.
+
+    Attributes:
+        name: As in the catalogue, or the folder's.
+        split: Which part this is.
+        classes: For each class index its words: synonyms, the first is the name.
+        scenes: In sorted order.
+        gsd_m: Metres per pixel where all scenes share it.
+        background: Index of the class for everything else; None where there is none.
+        threshold: Least probability that SegEarth-OV asks for on this set, tuned by its authors on test data.
+        source: Layout and folder.
+        skipped: (where, reason) of everything that was left out.
+        notes: What was changed on reading, in sentences.
+    """
+
+    name: str
+    split: str
+    classes: tuple[tuple[str, ...], ...]
+    scenes: tuple[Scene, ...]
+    read_label: Callable[[Scene], Pixels]
+    read_image: Callable[[Scene], Pixels] = field(default=lambda scene: read_rgb(scene.image))
+    gsd_m: float | None = None
+    background: int | None = None
+    threshold: float | None = None
+    source: str = ""
+    skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ignore(self) -> frozenset[int]:
+        """Indices in masks that are no class."""
+        return frozenset({IGNORED})
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def image(self, i: int) -> Pixels:
+        """The pixels of scene i, uint8 [H, W, 3]. Raises SampleError."""
+        return self.read_image(self.scenes[i])
+
+    def mask(self, i: int) -> Pixels:
+        """Class indices of scene i, uint8 [H, W]; 255 is ignored.
+
+        Raises:
+            SampleError: Not readable, or it holds a number or a colour that is no class of the set.
+        """
+        return self.read_label(self.scenes[i])
+
+    def fingerprint(self) -> str:
+        """Changes when classes, names, sizes or times of the files changed; pixels are not read."""
+        digest = hashlib.blake2b(repr((self.classes, self.split)).encode(), digest_size=8)
+        for scene in self.scenes:
+            stamps = [stamp(path) for path in (scene.image, scene.label) if path is not None]
+            digest.update(repr((scene.name, stamps)).encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+
+def by_index(mask: Pixels, table: Mapping[int, int], name: str, unknown: int | None = None) -> Pixels:
+    """Numbers of a file -> class indices.
+
+    Args:
+        mask: uint8 [H, W].
+        table: Number in the file -> class index, or 255.
+        name: Of the file, for errors.
+        unknown: What other numbers become; None refuses them.
+
+    Raises:
+        SampleError: Not one band, or a number that is not in the table.
+    """
+    if mask.ndim != 2:
+        raise SampleError(f"{name} is a coloured picture; a mask of class indices has one band")
+    lookup = np.full(256, IGNORED if unknown is None else unknown, np.uint8)
+    known = np.zeros(256, bool)
+    for number, index in table.items():
+        lookup[number], known[number] = index, True
+    if unknown is None and not known[mask].all():
+        strange = sorted(set(np.unique(mask).tolist()) - set(table))
+        raise SampleError(f"{name} holds {strange[0]}, which is no class", hint=f"Known: {sorted(table)}.")
+    return lookup[mask]
+
+
+def by_colour(mask: Pixels, table: Mapping[tuple[int, int, int], int], name: str, unknown: int | None = None) -> Pixels:
+    """Colours of a file -> class indices; otherwise as `by_index`, for uint8 [H, W, 3] in RGB."""
+    if mask.ndim != 3:
+        raise SampleError(f"{name} has one band; a mask of colours has three")
+    keys = (mask.astype(np.uint32) << np.array([16, 8, 0], np.uint32)).sum(axis=2, dtype=np.uint32)
+    wanted = {(r << 16) | (g << 8) | b: index for (r, g, b), index in table.items()}
+    found, places = np.unique(keys, return_inverse=True)
+    strange = [key for key in found.tolist() if key not in wanted]
+    if strange and unknown is None:
+        r, g, b = strange[0] >> 16, strange[0] >> 8 & 255, strange[0] & 255
+        raise SampleError(f"{name} holds the colour ({r}, {g}, {b}), which is no class", hint=f"Known: {list(table)}.")
+    rest = IGNORED if unknown is None else unknown
+    lookup = np.array([wanted.get(key, rest) for key in found.tolist()], np.uint8)
+    return lookup[places].reshape(mask.shape[:2])
