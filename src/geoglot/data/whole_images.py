@@ -38,7 +38,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     with _opened(path) as picture:
         if picture.mode.startswith(("I", "F")) or picture.mode in {"CMYK", "LAB"}:
             raise SampleError(f"{path} is no 8-bit RGB (mode {picture.mode}); render it first")
-        return np.asarray(picture.convert("RGB"))
+        return np.array(picture.convert("RGB"))
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
@@ -51,12 +51,12 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     """
     with _opened(path) as picture:
         if picture.mode == "1":
-            return np.asarray(picture, np.uint8)
+            return np.array(picture, np.uint8)
         if picture.mode.startswith(("I", "F")):
             return _narrow(np.asarray(picture), path)
         if picture.mode in {"L", "P", "RGB"}:
-            return np.asarray(picture)
-        return np.asarray(picture.convert("L" if picture.mode in {"LA", "PA"} else "RGB"))
+            return np.array(picture)
+        return np.array(picture.convert("L" if picture.mode in {"LA", "PA"} else "RGB"))
 
 
 def _narrow(values: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:

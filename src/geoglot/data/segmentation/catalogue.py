@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache
@@ -11,12 +11,15 @@ from importlib import resources
 from pathlib import Path
 
 from geoglot.data.segmentation.entries import Asked, Entry, Reading, spellings
-from geoglot.data.segmentation.folders import read_generic
-from geoglot.data.segmentation.polygons import read_coco_masks
-from geoglot.data.segmentation.sets import SegmentationSet
+from geoglot.data.segmentation.folders import read_beside, read_folder, read_pairs
+from geoglot.data.segmentation.polygons import read_coco_masks, read_outlines
+from geoglot.data.segmentation.sets import Scene, SegmentationSet
 from geoglot.errors import SourceError, UnknownNameError
 
-READERS: dict[str, Callable[[Asked], Reading]] = {"folder": read_generic, "coco": read_coco_masks}
+READERS: dict[str, Callable[[Asked], Reading]] = {
+    "folder": read_folder, "beside": read_beside, "pairs": read_pairs, "coco": read_coco_masks,
+    "outlines": read_outlines,
+}  # fmt: skip
 BARE = {"folder": "classes.json", "coco": "instances.json"}
 """Layouts that may be named instead of a set, because they bring their own classes; and the file that tells them."""
 
@@ -28,9 +31,8 @@ def catalogue() -> dict[str, Entry]:
     entries = {}
     for name, table in raw.items():
         classes = tuple(tuple(word.strip() for word in line.split(",")) for line in table.pop("classes", ()))
-        layouts = tuple(table.pop("layouts"))
-        parts = {split: tuple(patterns) for split, patterns in table.pop("parts", {}).items()}
-        entries[name] = Entry(name=name, classes=classes, layouts=layouts, parts=parts, **table)
+        layouts, withheld = tuple(table.pop("layouts")), tuple(table.pop("withheld", ()))
+        entries[name] = Entry(name=name, classes=classes, layouts=layouts, withheld=withheld, **table)
     return entries
 
 
@@ -50,12 +52,10 @@ def open_segmentation(name_or_layout: str, folder: Path, split: str | None = Non
     """
     entry = find_entry(name_or_layout, folder)
     split = split or entry.split
-    if not folder.is_dir():
-        raise absent(entry, folder, split)
-    for layout in entry.layouts:
+    for layout in entry.layouts if folder.is_dir() else ():
         for spelling in spellings(split):
-            if (folder / str(layout["tells"]).format(split=spelling)).exists():
-                asked = Asked(folder, spelling, entry, layout)
+            asked = Asked(folder, spelling, entry, layout)
+            if any(folder.glob(asked.pattern("tells"))):
                 return _made(asked, READERS[layout["layout"]](asked), split)
     raise absent(entry, folder, split)
 
@@ -74,6 +74,8 @@ def absent(entry: Entry, folder: Path, split: str) -> SourceError:
     """What to say when nothing is there."""
     wanted = "; ".join(f"{folder}/{str(layout['tells']).format(split=split)}" for layout in entry.layouts)
     where = f"Get it from {entry.page} (licence: {entry.licence}) and unpack it so" if entry.page else "Arrange it so"
+    if set(spellings(split)) & set(entry.withheld):
+        where = f"Its authors keep the masks of {split} to themselves. {where}"
     return SourceError(
         f"{entry.title} ({entry.name!r}, split {split}) is not in {folder}",
         hint=f"{where} that one of these is there: {wanted}",
@@ -82,30 +84,38 @@ def absent(entry: Entry, folder: Path, split: str) -> SourceError:
 
 def _made(asked: Asked, reading: Reading, split: str) -> SegmentationSet:
     entry = asked.entry
+    scenes, strangers = _part(asked, reading.scenes, split)
+    gsd_m = reading.gsd_m(scenes[0]) if reading.gsd_m and entry.gsd_m is None else entry.gsd_m
     made = SegmentationSet(
         name=entry.name,
         split=split,
         classes=entry.classes or reading.classes,
-        scenes=reading.scenes,
+        scenes=scenes,
         read_label=reading.read_label,
-        gsd_m=entry.gsd_m or reading.gsd_m,
+        gsd_m=gsd_m,
         background=reading.background if entry.background is None else entry.background,
         threshold=entry.threshold,
         source=f"{asked.table['layout']} {asked.folder}",
-        skipped=reading.skipped,
-        notes=reading.notes,
+        skipped=(*reading.skipped, *strangers),
+        notes=(*reading.notes, *([entry.remark] if entry.remark else [])),
     )
-    if reading.read_image is not None:
-        made = replace(made, read_image=reading.read_image)
-    return _part(made, entry) if entry.parts and split != "all" else made
+    return made if reading.read_image is None else replace(made, read_image=reading.read_image)
 
 
-def _part(whole: SegmentationSet, entry: Entry) -> SegmentationSet:
-    """Scenes of a split that the catalogue tells by their names."""
-    patterns = next((entry.parts[name] for name in spellings(whole.split) if name in entry.parts), None)
-    if patterns is None:
-        raise UnknownNameError(f"split of {entry.name}", whole.split, [*entry.parts, "all"])
-    scenes = tuple(scene for scene in whole.scenes if any(fnmatchcase(scene.name, p) for p in patterns))
-    if not scenes:
-        raise SourceError(f"{whole.source} has no scenes of {whole.split}", hint=f"Their names: {', '.join(patterns)}.")
-    return replace(whole, scenes=scenes)
+def _part(asked: Asked, scenes: tuple[Scene, ...], split: str) -> tuple[tuple[Scene, ...], tuple[tuple[str, str], ...]]:
+    """The scenes of a split that the catalogue tells by their names, and those that are of none."""
+    parts: Mapping[str, list[str]] = asked.table.get("parts", {})
+    if not parts or split == "all":
+        return scenes, ()
+    ours = next((name for name in spellings(split) if name in parts), None)
+    if ours is None:
+        raise UnknownNameError(f"split of {asked.entry.name}", split, [*parts, "all"])
+    strangers = tuple((s.name, "in no split") for s in scenes if not any(_fits(s, p) for p in parts.values()))
+    kept = tuple(scene for scene in scenes if _fits(scene, parts[ours]))
+    if not kept:
+        raise SourceError(f"{asked.folder} has no scenes of {split}", hint=f"Their names: {', '.join(parts[ours])}.")
+    return kept, strangers
+
+
+def _fits(scene: Scene, patterns: list[str]) -> bool:
+    return any(fnmatchcase(scene.name, pattern) for pattern in patterns)

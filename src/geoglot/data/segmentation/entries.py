@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ class Entry:
     split: str
     classes: Words = ()
     layouts: tuple[Mapping[str, Any], ...] = ()
-    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     gsd_m: float | None = None
     background: int | None = None
     threshold: float | None = None
+    withheld: tuple[str, ...] = ()
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,9 @@ class Asked:
     entry: Entry
     table: Mapping[str, Any]
 
-    def path(self, key: str) -> Path:
-        """A folder that the layout's table names, with the split in it."""
-        return self.folder / str(self.table[key]).format(split=self.split)
+    def pattern(self, key: str) -> str:
+        """A path that the layout's table names, below the folder, with the split in it; `*` may stand in it."""
+        return str(self.table[key]).format(split=self.split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +53,14 @@ class Reading:
     read_label: Callable[[Scene], Pixels]
     classes: Words = ()
     read_image: Callable[[Scene], Pixels] | None = None
-    gsd_m: float | None = None
+    gsd_m: Callable[[Scene], float | None] | None = None
     background: int | None = None
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def spellings(split: str) -> tuple[str, ...]:
-    """A split's name in all its spellings, the given one first: "valid", "val", "validation"."""
+    """A split's name in all its spellings, the given one first: "valid", "val", "validation", "Val", ..."""
     ours = SPLITS.get(split.lower(), split)
-    return tuple(dict.fromkeys([split, *(name for name, meant in SPLITS.items() if meant == ours)]))
+    names = [split, *(name for name, meant in SPLITS.items() if meant == ours)]
+    return tuple(dict.fromkeys([*names, *(name.capitalize() for name in names)]))

@@ -1,32 +1,51 @@
 """Layouts of one image file and one mask file a scene.
 
-generic   images/, masks/, classes.json (a list of names in index order; names such as "unlabeled" are ignored)
+folder    images/, masks/, classes.json (names in index order; a class "unlabeled" or the like is ignored)
+beside    <scene>.tif, <scene>.classes.png, classes.json in one folder
+pairs     two folders that the catalogue names, masks of numbers or of colours, whole or in chips
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
 
 from geoglot.data.regions.gather import check_names, list_images, read_text
 from geoglot.data.segmentation.entries import Asked, Reading, Words
-from geoglot.data.segmentation.sets import IGNORED, Pixels, Scene, by_index
-from geoglot.data.whole_images import read_mask
-from geoglot.errors import SourceError
+from geoglot.data.segmentation.sets import IGNORED, Pixels, Scene, by_colour, by_index
+from geoglot.data.whole_images import image_size, read_mask, read_rgb
+from geoglot.errors import SampleError, SourceError
+from geoglot.types import Window
 
 NO_CLASS = frozenset({"unlabeled", "unlabelled", "ignore", "ignored", "void", "nodata", "no data", "unknown"})
 BACKGROUND = frozenset({"background", "other", "others", "clutter"})
 
+Skipped = tuple[tuple[str, str], ...]
 
-def read_generic(asked: Asked) -> Reading:
-    """`images/<name>.<any>`, `masks/<name>.png` and `classes.json`; a class "unlabeled" or the like is ignored."""
-    names, table, classes = own_classes(asked.folder / "classes.json")
+
+def read_folder(asked: Asked) -> Reading:
+    """`images/<name>.<any>` and `masks/<name>.<any>`, with `classes.json` beside the two."""
     scenes, skipped = paired(asked.folder / "images", asked.folder / "masks")
+    return _own(asked, scenes, skipped)
+
+
+def read_beside(asked: Asked) -> Reading:
+    """`<name>.tif` and `<name>.classes.png`, with `classes.json` beside them."""
+    masks = {path.name.removesuffix(".classes.png"): path for path in sorted(asked.folder.glob("*.classes.png"))}
+    images = {path.stem: path for path in sorted(asked.folder.glob("*.tif"))}
+    return _own(asked, *_join(images, masks, str(asked.folder)))
+
+
+def _own(asked: Asked, scenes: tuple[Scene, ...], skipped: Skipped) -> Reading:
+    """A set that brings its own class names."""
+    names, table, classes = own_classes(asked.folder / "classes.json")
 
     def label(scene: Scene) -> Pixels:
-        assert scene.label is not None  # paired
-        return by_index(read_mask(scene.label), table, str(scene.label))
+        return by_index(_label_of(scene), table, str(scene.label))
 
     background = next((i for i, words in enumerate(classes) if words[0].lower() in BACKGROUND), None)
     ignored = sorted(set(names) - {words[0] for words in classes})
@@ -42,7 +61,7 @@ def own_classes(file: Path) -> tuple[tuple[str, ...], dict[int, int], Words]:
     """
     try:
         raw = json.loads(read_text(file))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SourceError(f"{file} is not JSON: {error}") from error
     if not isinstance(raw, list) or not all(isinstance(name, str) for name in raw) or len(raw) > IGNORED:
         raise SourceError(f"{file} is no list of at most {IGNORED} class names")
@@ -55,9 +74,146 @@ def own_classes(file: Path) -> tuple[tuple[str, ...], dict[int, int], Words]:
     return names, table, tuple((names[number],) for number in counted)
 
 
-def paired(
-    images: Path, masks: Path, *, strip: tuple[str, str] = ("", "")
-) -> tuple[tuple[Scene, ...], tuple[tuple[str, str], ...]]:
+def read_pairs(asked: Asked) -> Reading:
+    """Two folders that the catalogue names.
+
+    Keys of the layout's table: `images`, `masks` (folders; a `*` in both stands for the same name), `strip` (ends of
+    the two stems), `numbers` (class index of each number in the files) or `colours` (of each class) with `ignored`
+    colours, `unknown` (what other numbers or colours become), `names` (a file that lists the split), `chips` and `step`
+    (width and height that scenes are cut to, and how far apart the cuts begin).
+    """
+    scenes, skipped = _found(asked)
+    if "names" in asked.table:
+        scenes, skipped = _listed(asked, scenes, skipped)
+    if "chips" in asked.table:
+        scenes = tuple(chip for scene in scenes for chip in cut(scene, asked.table["chips"], asked.table["step"]))
+    decode = _decoder(asked)
+
+    def label(scene: Scene) -> Pixels:
+        return within(decode(_label_of(scene), str(scene.label)), scene, IGNORED)
+
+    def image(scene: Scene) -> Pixels:
+        return within(_whole_rgb(scene.image), scene, 0).copy()  # torch warns of what cannot be written
+
+    return Reading(scenes, label, read_image=image, skipped=skipped)
+
+
+def _found(asked: Asked) -> tuple[tuple[Scene, ...], Skipped]:
+    """Scenes below all folders that the pattern fits."""
+    images, masks = asked.pattern("images"), asked.pattern("masks")
+    strip = tuple(asked.table.get("strip", ("", "")))
+    if "*" not in images:
+        return paired(asked.folder / images, _one(asked.folder, masks), strip=(strip[0], strip[1]))
+    scenes: list[Scene] = []
+    skipped: list[tuple[str, str]] = []
+    for folder in sorted(asked.folder.glob(images)):
+        wild = folder.relative_to(asked.folder).parts[Path(images).parts.index("*")]
+        found, alone = paired(folder, asked.folder / masks.replace("*", wild), strip=(strip[0], strip[1]))
+        scenes += [Scene(f"{wild}/{scene.name}", scene.image, scene.label) for scene in found]
+        skipped += alone
+    return tuple(scenes), tuple(skipped)
+
+
+def _one(folder: Path, pattern: str) -> Path:
+    """The one folder that fits."""
+    hits = [hit for hit in sorted(folder.glob(pattern)) if hit.is_dir()] if "*" in pattern else [folder / pattern]
+    if len(hits) != 1:
+        names = ", ".join(hit.name for hit in hits) or "none"
+        raise SourceError(f"{folder / pattern} must be one folder; there is {names}")
+    return hits[0]
+
+
+def _listed(asked: Asked, scenes: tuple[Scene, ...], skipped: Skipped) -> tuple[tuple[Scene, ...], Skipped]:
+    """The scenes that a file of names lists; those it lists in vain are counted."""
+    file = asked.folder / asked.pattern("names")
+    wanted = [Path(line.strip()).stem for line in read_text(file).splitlines() if line.strip()]
+    there = {Path(scene.name).name: scene for scene in scenes}
+    kept = tuple(there[name] for name in dict.fromkeys(wanted) if name in there)
+    if not kept:
+        raise SourceError(f"none of the {len(wanted):,} names of {file} is there")
+    return kept, (*skipped, *((name, f"listed in {file.name}, not there") for name in wanted if name not in there))
+
+
+def _decoder(asked: Asked) -> Callable[[Pixels, str], Pixels]:
+    unknown = asked.table.get("unknown")
+    if "numbers" in asked.table:
+        numbers = {IGNORED: IGNORED} | dict(enumerate(asked.table["numbers"]))
+        return lambda mask, name: by_index(mask, numbers, name, unknown)
+    colours = {(r, g, b): IGNORED for r, g, b in asked.table.get("ignored", ())}
+    colours |= {(r, g, b): index for index, few in enumerate(asked.table["colours"]) for r, g, b in few}
+    return lambda mask, name: by_colour(mask, colours, name, unknown)
+
+
+# --- chips ---------------------------------------------------------------------------------------
+
+
+def cut(scene: Scene, side: Sequence[int], step: Sequence[int]) -> list[Scene]:
+    """Chips of a scene, row by row, as the converters of mmsegmentation cut them: the last one is shifted inside.
+
+    Args:
+        scene: A whole one.
+        side: Width and height, px. A scene that is smaller is one chip, filled up on reading.
+        step: How far apart chips begin, px.
+
+    Raises:
+        SourceError: The image's header cannot be read.
+    """
+    try:
+        width, height = image_size(scene.image)
+    except SampleError as error:
+        raise SourceError(str(error), hint=error.hint) from error
+    rows, columns = starts(height, side[1], step[1]), starts(width, side[0], step[0])
+    windows = [Window(x, y, x + side[0], y + side[1]) for y in rows for x in columns]
+    named = [f"{scene.name}_{w.y0}_{w.y1}_{w.x0}_{w.x1}" for w in windows]
+    return [Scene(name, scene.image, scene.label, w) for name, w in zip(named, windows, strict=True)]
+
+
+def starts(size: int, side: int, step: int) -> list[int]:
+    """Where chips of `side` begin along `size`; 6000, 512, 512 gives 0, 512, ..., 5120, 5488."""
+    if size <= side:
+        return [0]
+    return [*range(0, size - side, step), size - side]
+
+
+def within(pixels: Pixels, scene: Scene, fill: int) -> Pixels:
+    """The scene's window of its file, filled up to the right and below where the file is smaller."""
+    if scene.window is None:
+        return pixels
+    w = scene.window
+    part = pixels[w.y0 : w.y1, w.x0 : w.x1]
+    if part.shape[:2] == (w.height, w.width):
+        return part
+    whole = np.full((w.height, w.width, *pixels.shape[2:]), fill, np.uint8)
+    whole[: part.shape[0], : part.shape[1]] = part
+    return whole
+
+
+@lru_cache(maxsize=1)
+def _whole_rgb(file: Path) -> Pixels:
+    return _frozen(read_rgb(file))
+
+
+@lru_cache(maxsize=1)
+def _whole_mask(file: Path) -> Pixels:
+    return _frozen(read_mask(file))
+
+
+def _frozen(pixels: Pixels) -> Pixels:
+    """The last file is kept, for the chips that follow; nobody may write on it."""
+    pixels.flags.writeable = False
+    return pixels
+
+
+def _label_of(scene: Scene) -> Pixels:
+    if scene.label is None:
+        raise SampleError(f"{scene.name} has no mask")
+    return _whole_mask(scene.label)
+
+
+# --- partners ------------------------------------------------------------------------------------
+
+
+def paired(images: Path, masks: Path, *, strip: tuple[str, str] = ("", "")) -> tuple[tuple[Scene, ...], Skipped]:
     """Images and masks of the same stem, and what has no partner.
 
     Args:
@@ -67,19 +223,23 @@ def paired(
     Raises:
         SourceError: A folder is missing, two files have the same stem, or no image has a mask.
     """
-    pictures, labels = stems(images, list_images(images), strip[0]), stems(masks, list_images(masks), strip[1])
-    scenes = tuple(Scene(name, path, labels[name]) for name, path in pictures.items() if name in labels)
-    alone = [(str(pictures[name]), "no mask") for name in pictures if name not in labels]
-    alone += [(str(labels[name]), "no image") for name in labels if name not in pictures]
+    pictures, labels = _stems(images, strip[0]), _stems(masks, strip[1])
+    return _join(pictures, labels, f"{images} and {masks}")
+
+
+def _join(images: dict[str, Path], masks: dict[str, Path], where: str) -> tuple[tuple[Scene, ...], Skipped]:
+    scenes = tuple(Scene(name, path, masks[name]) for name, path in images.items() if name in masks)
+    alone = [(str(images[name]), "no mask") for name in images if name not in masks]
+    alone += [(str(masks[name]), "no image") for name in masks if name not in images]
     if not scenes:
-        raise SourceError(f"no image of {images} has a mask of the same name in {masks}")
+        raise SourceError(f"no image of {where} has a mask of the same name")
     return scenes, tuple(alone)
 
 
-def stems(folder: Path, files: Sequence[Path], strip: str) -> dict[str, Path]:
+def _stems(folder: Path, strip: str) -> dict[str, Path]:
     """Name without suffix and without `strip` -> file. Raises SourceError: two share a name."""
     found: dict[str, Path] = {}
-    for file in files:
+    for file in list_images(folder):
         name = str(file.relative_to(folder).with_suffix("")).removesuffix(strip)
         if name in found:
             raise SourceError(f"{file} and {found[name].name} have the same name")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from geoglot.data.pairs import stamp
 from geoglot.data.whole_images import read_rgb
 from geoglot.errors import SampleError
+from geoglot.types import Window
 
 IGNORED = 255
 """In every mask: nobody says what is here, so that it counts for no class."""
@@ -28,11 +29,13 @@ class Scene:
         name: Unique in the set.
         image: The picture's file.
         label: The mask's or polygons' file; None where the labels are in one file for all.
+        window: The part of both files that this is, px; None: all of them.
     """
 
     name: str
     image: Path
     label: Path | None
+    window: Window | None = None
 
 
 @dataclass(frozen=True, slots=True)
