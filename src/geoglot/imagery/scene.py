@@ -180,6 +180,20 @@ class Scene:
         values, valid = self._values(window, (height, width))
         return Pixels(self.rendering.rgb(values, valid), valid)
 
+    def valid(self, window: Window) -> NDArray[np.bool_]:
+        """Which pixels of a window hold data, bool [H, W]: as `read(window).valid`, without making RGB of them."""
+        return self._values(window, (window.height, window.width))[1]
+
+    def lonlat(self, x_px: NDArray[Any], y_px: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Degrees WGS 84 of pixel corners; inf where the projection is not defined. None without a georeference."""
+        return None if self._georeference is None else self._georeference.lonlat(x_px, y_px)
+
+    @property
+    def grid_reference(self) -> tuple[str | None, Any]:
+        """CRS as WKT and affine transform, as the file has them, for a raster on the same grid."""
+        crs = self._dataset.crs
+        return (crs.to_wkt() if crs else None), self._dataset.transform
+
     def chip(self, window: Window) -> Chip:
         """The chip of a window, with its place on the earth."""
         return self.chips([window])[0]

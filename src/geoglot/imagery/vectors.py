@@ -22,10 +22,20 @@ class Feature:
     Attributes:
         rings: Closed outer rings in lon/lat degrees, already cut at the antimeridian; empty for "nowhere known".
         properties: Name to text, number, bool, date or None. All features of one file share the same names.
+        holes: Closed inner rings of each outer ring; empty where no ring has any.
     """
 
     rings: tuple[Ring, ...]
     properties: Mapping[str, Any] = field(default_factory=dict)
+    holes: tuple[tuple[Ring, ...], ...] = ()
+
+    def polygons(self) -> list[list[Ring]]:
+        """Each outer ring, counter-clockwise, with its holes, clockwise."""
+        holes = self.holes or ((),) * len(self.rings)
+        return [
+            [_counter_clockwise(ring), *(_counter_clockwise(hole)[::-1] for hole in inner)]
+            for ring, inner in zip(self.rings, holes, strict=True)
+        ]
 
 
 def write_vectors(features: Sequence[Feature], path: str | Path, format: str) -> None:
@@ -51,17 +61,17 @@ def write_vectors(features: Sequence[Feature], path: str | Path, format: str) ->
     try:
         writers[format](features, Path(path))
     except OSError as error:
-        raise _not_written(path, error) from error
+        raise not_written(path, error) from error
 
 
-def _not_written(path: str | Path, error: Exception) -> StorageError:
+def not_written(path: str | Path, error: Exception) -> StorageError:
     return StorageError(f"cannot write {str(path)!r}: {error}", hint="Check the folder and the free space.")
 
 
 def to_geojson(features: Sequence[Feature]) -> dict[str, Any]:
     """A GeoJSON FeatureCollection after RFC 7946: lon/lat, outer rings counter-clockwise, bbox with west > east where
     it crosses the antimeridian, null geometry where the place is not known. NaN and infinity become null."""
-    collection: dict[str, Any] = {"type": "FeatureCollection", "features": [_geojson(f) for f in features]}
+    collection: dict[str, Any] = {"type": "FeatureCollection", "features": [geojson_of(f) for f in features]}
     everywhere = bbox_of([ring for feature in features for ring in feature.rings])
     if everywhere:
         collection["bbox"] = list(everywhere.lonlat)
@@ -91,16 +101,17 @@ def _narrowest(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return (start, end) if widest > outside else (west, reach)
 
 
-def _geojson(feature: Feature) -> dict[str, Any]:
-    out: dict[str, Any] = {"type": "Feature", "geometry": _geometry(feature.rings)}
-    if box := bbox_of(feature.rings):
-        out["bbox"] = list(box.lonlat)
+def geojson_of(feature: Feature, *, box: bool = True) -> dict[str, Any]:
+    """A GeoJSON feature, with its bbox unless its coordinates are no degrees."""
+    out: dict[str, Any] = {"type": "Feature", "geometry": _geometry(feature)}
+    if box and (bounds := bbox_of(feature.rings)):
+        out["bbox"] = list(bounds.lonlat)
     out["properties"] = {name: _json_value(value) for name, value in feature.properties.items()}
     return out
 
 
-def _geometry(rings: Sequence[Ring]) -> dict[str, Any] | None:
-    polygons = [[[list(point) for point in _counter_clockwise(ring)]] for ring in rings]
+def _geometry(feature: Feature) -> dict[str, Any] | None:
+    polygons = [[[list(point) for point in ring] for ring in polygon] for polygon in feature.polygons()]
     if not polygons:
         return None
     if len(polygons) == 1:
@@ -128,18 +139,21 @@ def _write_geojson(features: Sequence[Feature], path: Path) -> None:
     path.write_text(json.dumps(to_geojson(features), ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _columns(features: Sequence[Feature]) -> dict[str, list[Any]]:
+def columns_of(features: Sequence[Feature]) -> dict[str, list[Any]]:
+    """Property to its values, one a feature."""
     names = list(dict.fromkeys(name for feature in features for name in feature.properties))
     return {name: [feature.properties.get(name) for feature in features] for name in names}
 
 
-def _shapes(features: Sequence[Feature]) -> list[Any]:
+def shapes_of(features: Sequence[Feature]) -> list[Any]:
+    """Shapely MultiPolygons; None for a feature without rings."""
     import shapely
 
-    def shape(rings: Sequence[Ring]) -> Any:
-        return shapely.MultiPolygon([(_counter_clockwise(ring), []) for ring in rings]) if rings else None
+    def shape(feature: Feature) -> Any:
+        polygons = [(outer, holes) for outer, *holes in feature.polygons()]
+        return shapely.MultiPolygon(polygons) if polygons else None
 
-    return [shape(feature.rings) for feature in features]
+    return [shape(feature) for feature in features]
 
 
 def _write_parquet(features: Sequence[Feature], path: Path) -> None:
@@ -148,8 +162,8 @@ def _write_parquet(features: Sequence[Feature], path: Path) -> None:
     import pyarrow.parquet as pq
     import shapely
 
-    wkb = [None if shape is None else shapely.to_wkb(shape) for shape in _shapes(features)]
-    table = pa.table({**_columns(features), "geometry": pa.array(wkb, pa.binary())})
+    wkb = [None if shape is None else shapely.to_wkb(shape) for shape in shapes_of(features)]
+    table = pa.table({**columns_of(features), "geometry": pa.array(wkb, pa.binary())})
     column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["MultiPolygon"], "orientation": "counterclockwise"}
     if box := bbox_of([ring for feature in features for ring in feature.rings]):
         column["bbox"] = list(box.lonlat)
@@ -166,13 +180,13 @@ def _write_geopackage(features: Sequence[Feature], path: Path) -> None:
         from pyogrio.raw import write
     except ImportError as error:
         raise MissingExtraError("writing GeoPackage", "geo") from error
-    columns = _columns(features)
-    data = [_ogr_column(values) for values in columns.values()]
+    columns = columns_of(features)
+    data = [ogr_column(values) for values in columns.values()]
     path.unlink(missing_ok=True)
     try:
         write(
             str(path),
-            np.array([None if s is None else shapely.to_wkb(s) for s in _shapes(features)], dtype=object),
+            np.array([None if s is None else shapely.to_wkb(s) for s in shapes_of(features)], dtype=object),
             [values for values, _ in data],
             list(columns),
             field_mask=[missing for _, missing in data],
@@ -182,10 +196,10 @@ def _write_geopackage(features: Sequence[Feature], path: Path) -> None:
             layer=path.stem,
         )
     except DataSourceError as error:
-        raise _not_written(path, error) from error
+        raise not_written(path, error) from error
 
 
-def _ogr_column(values: list[Any]) -> tuple[Any, Any]:
+def ogr_column(values: list[Any]) -> tuple[Any, Any]:
     """A typed array and a mask of missing values, or None where nothing is missing."""
     import numpy as np
 
