@@ -1,0 +1,113 @@
+"""Windows of several sides over a scene, and on every pixel the mean of the values of all windows that cover it.
+
+The grid is that of semantic localization (Yuan et al. 2022, arXiv 2209.06515; their released code): for each side s,
+squares side by side from 0, and once more from s / 2 on both axes; what would reach over the border is shifted back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoglot.errors import UsageError
+from geoglot.imagery.grid import Strip
+from geoglot.types import SceneInfo, Window
+
+SIDES_PX = (256, 512, 768)
+"""As published ("256_512_768"), at 0.32 m per pixel on average."""
+
+
+def fitting_sides(width: int, height: int, sides_px: Sequence[int]) -> tuple[int, ...]:
+    """Sides, ascending and each once; one that the scene does not hold becomes the scene's shorter side.
+
+    Raises:
+        UsageError: No side, or one below 2 px.
+    """
+    if not sides_px or min(sides_px) < 2:
+        raise UsageError(f"window sides {tuple(sides_px)}: at least one, of 2 px or more, is needed")
+    return tuple(sorted({min(side, width, height) for side in sides_px}))
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleGrid:
+    """The windows of a scene; `read_chips` takes one like a ChipGrid.
+
+    Attributes:
+        sides_px: Sides of the squares; clamped as `fitting_sides` says.
+        min_valid: Least share of valid pixels of a window that is read.
+    """
+
+    sides_px: tuple[int, ...] = SIDES_PX
+    min_valid: float = 0.5
+
+    def strips(self, info: SceneInfo) -> Iterator[Strip]:
+        """Rows of windows, smallest side first, those from 0 before those from s / 2; no window twice."""
+        for side in fitting_sides(info.width, info.height, self.sides_px):
+            xs, ys = _starts(info.width, side, 0), _starts(info.height, side, 0)
+            for y in ys:
+                yield Strip(y, side, side, xs)
+            others = _starts(info.width, side, side - side // 2)
+            fresh = tuple(x for x in others if x not in set(xs))
+            for y in _starts(info.height, side, side - side // 2):
+                if row := fresh if y in set(ys) else others:
+                    yield Strip(y, side, side, row)
+
+    def windows(self, info: SceneInfo) -> list[Window]:
+        """All windows, in the order of `strips`."""
+        return [window for strip in self.strips(info) for window in strip.windows()]
+
+
+def _starts(length: int, side: int, first: int) -> tuple[int, ...]:
+    """Where squares begin on an axis; the last is shifted to end at the border."""
+    return tuple(dict.fromkeys(min(at, length - side) for at in range(first, length, side)))
+
+
+@dataclass(frozen=True)
+class Cover:
+    """Boxes on a map, to average values over those that cover each pixel.
+
+    Each box adds its value at two corners of a table of differences and takes it away at the other two; summing the
+    table twice gives the sum over the covering boxes (Crow 1984, read backwards). Cost: boxes plus pixels, whatever the
+    boxes' sizes. Exact up to float64 rounding, about 1e-13 of the largest partial sum.
+
+    Attributes:
+        boxes: int64 [N, 4], x0 y0 x1 y1, half-open, inside the map; empty boxes count nowhere.
+        height, width: Of the map.
+    """
+
+    boxes: NDArray[np.int64]
+    height: int
+    width: int
+
+    def mean(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Values [N] -> float32 [H, W]; NaN where no box lies."""
+        total = self._summed(values)
+        np.divide(total, self.count, out=total, where=self.count > 0)
+        total[self.count == 0] = np.nan
+        return total.astype(np.float32)
+
+    @cached_property
+    def count(self) -> NDArray[np.int32]:
+        """How many boxes cover each pixel [H, W]."""
+        return np.rint(self._summed(np.ones(len(self.boxes)))).astype(np.int32)
+
+    def _summed(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
+        x0, y0, x1, y1 = self.boxes.T
+        wide = self.width + 1
+        corners = np.concatenate([y0 * wide + x0, y1 * wide + x1, y0 * wide + x1, y1 * wide + x0])
+        signed = np.concatenate([values, values, -values, -values])
+        size = (self.height + 1) * wide
+        table = np.bincount(corners, weights=signed, minlength=size).astype(np.float64, copy=False)
+        table = table.reshape(self.height + 1, wide)
+        np.cumsum(table, axis=0, out=table)
+        np.cumsum(table, axis=1, out=table)
+        return table[:-1, :-1]
+
+
+def to_cells(boxes: NDArray[np.floating | np.integer], cell_px: int) -> NDArray[np.int64]:
+    """Pixel boxes [N, 4] as boxes of cells: a cell belongs to a box when its centre does. Exact for whole cells."""
+    return np.ceil(np.asarray(boxes, np.float64) / cell_px - 0.5).astype(np.int64)
