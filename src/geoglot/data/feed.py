@@ -38,6 +38,7 @@ class Loaded:
         image_ids: int64 [B].
         plan: State of the plan after this batch.
         wait_s: How long the caller stood still for it.
+        extras: What the preparation added, [B, ...] by name.
     """
 
     images: NDArray[np.uint8]
@@ -45,6 +46,7 @@ class Loaded:
     image_ids: NDArray[np.int64]
     plan: dict[str, Any]
     wait_s: float
+    extras: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -84,12 +86,16 @@ class Workshop:
             except SampleError as error:
                 corrupt.append((f"{data.name}[{draw.record}]", str(error)))
         if not ready:
-            return None, None, ids, corrupt
+            return None, None, {}, ids, corrupt
         tokens = self.tokenize([text for one in ready for text in one.texts])
-        return np.stack([one.image for one in ready]), tokens.reshape(len(ready), -1, tokens.shape[1]), ids, corrupt
+        texts = tokens.reshape(len(ready), -1, tokens.shape[1])
+        extras = {name: np.stack([one.extras[name] for one in ready]) for name in ready[0].extras}
+        return np.stack([one.image for one in ready]), texts, extras, ids, corrupt
 
 
-Part = tuple[NDArray[np.uint8] | None, NDArray[np.int64] | None, list[int], list[tuple[str, str]]]
+Part = tuple[
+    NDArray[np.uint8] | None, NDArray[np.int64] | None, dict[str, NDArray[Any]], list[int], list[tuple[str, str]]
+]
 
 _here: list[Workshop] = []
 
@@ -162,15 +168,17 @@ class Feed:
             yield self._assemble(parts, state, wait_s)
 
     def _assemble(self, parts: Sequence[Part], state: dict[str, Any], wait_s: float) -> Loaded:
-        for _, _, ids, corrupt in parts:
+        for _, _, _, ids, corrupt in parts:
             self._seen += len(ids) + len(corrupt)
             for name, reason in corrupt:
                 self.corrupt.add(name, reason)
         self._refuse_ruin()
-        images = [image for image, _, _, _ in parts if image is not None]
-        texts = [text for _, text, _, _ in parts if text is not None]
-        image_ids = np.array([i for _, _, ids, _ in parts for i in ids], np.int64)
-        return Loaded(np.concatenate(images), np.concatenate(texts), image_ids, state, wait_s)
+        images = [image for image, *_ in parts if image is not None]
+        texts = [text for _, text, *_ in parts if text is not None]
+        extras = [extra for image, _, extra, _, _ in parts if image is not None]
+        image_ids = np.array([i for _, _, _, ids, _ in parts for i in ids], np.int64)
+        joined = {name: np.concatenate([extra[name] for extra in extras]) for name in extras[0]}
+        return Loaded(np.concatenate(images), np.concatenate(texts), image_ids, state, wait_s, joined)
 
     def _refuse_ruin(self) -> None:
         """A few bad files are a nuisance; many mean a wrong path, and all of a batch cannot be trained on."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +30,12 @@ class Prepared:
     Attributes:
         image: uint8 [S, S, 3].
         texts: K captions.
+        extras: What else a recipe wants of the record, by name; the same shapes for every record.
     """
 
     image: NDArray[np.uint8]
     texts: tuple[str, ...]
+    extras: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

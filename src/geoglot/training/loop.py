@@ -235,6 +235,7 @@ class _Run:
         self.scaler.unscale_(self.optimizer)
         moving = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(moving, self.loop.clip or math.inf)
+        self.objective.before_step(self.step)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -372,7 +373,8 @@ class _NoJournal:
 
 def to_batch(loaded: Loaded) -> Batch:
     """Arrays as tensors, without a copy."""
-    return Batch(*(torch.from_numpy(a) for a in (loaded.images, loaded.texts, loaded.image_ids)))
+    images, texts, ids = (torch.from_numpy(a) for a in (loaded.images, loaded.texts, loaded.image_ids))
+    return Batch(images, texts, ids, {name: torch.from_numpy(value) for name, value in loaded.extras.items()})
 
 
 def _autocast(device: torch.device, loop: Loop) -> torch.autocast:

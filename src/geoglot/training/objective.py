@@ -7,7 +7,8 @@ of the whole batch. A recipe with more losses subclasses `Contrastive` and adds 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast
 
 import torch
@@ -49,27 +50,32 @@ class Batch:
         images: uint8 [B, S, S, 3].
         texts: int64 [B, K, T].
         image_ids: int64 [B].
+        extras: [B, ...] by name, what a recipe's own preparation added.
     """
 
     images: Tensor
     texts: Tensor
     image_ids: Tensor
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def part(self, rows: slice) -> Batch:
         """Some of the rows."""
-        return Batch(self.images[rows], self.texts[rows], self.image_ids[rows])
+        extras = {name: value[rows] for name, value in self.extras.items()}
+        return Batch(self.images[rows], self.texts[rows], self.image_ids[rows], extras)
 
     def to(self, device: torch.device) -> Batch:
         """On a device; from pinned memory the copy does not block."""
         if device.type == "cpu":
             return self
-        images, texts, ids = (
-            t.pin_memory().to(device, non_blocking=True) for t in (self.images, self.texts, self.image_ids)
-        )
-        return replace(self, images=images, texts=texts, image_ids=ids)
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.pin_memory().to(device, non_blocking=True)
+
+        extras = {name: moved(value) for name, value in self.extras.items()}
+        return Batch(moved(self.images), moved(self.texts), moved(self.image_ids), extras)
 
 
 Outputs = dict[str, Tensor]
@@ -90,6 +96,9 @@ class Objective(nn.Module):
     def chance(self, rows: int) -> float | None:
         """The first term's value for a model that guesses, with `rows` images in the joint batch; None: unknown."""
         return None
+
+    def before_step(self, step: int) -> None:
+        """Before each optimiser step, when gradients are there."""
 
     def after_step(self, step: int) -> None:
         """After each optimiser step: a place to keep a scale in bounds or to move a teacher."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 RECIPES = {
     "contrastive": "Tune a dual encoder on image-text pairs: GeoRSCLIP's method, and the way to train on your own.",
+    "farslip": "Make patches agree with words: distil crops into patches, align regions with categories (FarSLIP).",
     "gaia": "Tune on long captions, true to what they say of left and right; then weigh old and new weights (GAIA).",
     "mini": "Train the bundled model from scratch.",
     "purify": "Clean doubtful captions with a model trained on good ones, and train on what is left (CLIP-RS).",

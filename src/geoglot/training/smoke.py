@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from geoglot.data.regions import RegionSource
 from geoglot.models.architecture import Architecture, TextShape, VisionShape
 from geoglot.models.card import sha256
 from geoglot.models.card_toml import write_card
@@ -46,6 +47,21 @@ def draw_world(folder: Path, *, per_kind: int = 6) -> Path:
     write_tiny_model(folder / "model")
     (folder / "captions.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
     return folder
+
+
+def draw_regions(world: Path) -> RegionSource:
+    """Two regions for each drawn chip of the training split: its left half is its kind, its right half "land"."""
+    rows = [json.loads(line) for line in (world / "captions.jsonl").read_text("utf-8").splitlines()]
+    images, marks = [], []
+    for number, row in enumerate(row for row in rows if row["split"] == "train"):
+        images.append({"id": number, "file_name": row["image"], "width": SIDE, "height": SIDE})
+        for left, kind in ((0, row["label"]), (SIDE // 2, "land")):
+            mark = {"id": len(marks), "image_id": number, "bbox": [left, 0, SIDE // 2, SIDE]}
+            marks.append(mark | {"category_id": (*KINDS, "land").index(kind)})
+    names = [{"id": i, "name": kind.replace("_", " ")} for i, kind in enumerate((*KINDS, "land"))]
+    table = {"images": images, "annotations": marks, "categories": names}
+    (world / "regions.json").write_text(json.dumps(table), "utf-8")
+    return RegionSource(str(world / "regions.json"), "coco", images=".")
 
 
 def write_tiny_model(folder: Path, seed: int = 0) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,8 @@ from geoglot.errors import ModelFileError
 from geoglot.models.card import CARD_FILE, Card, sha256
 from geoglot.models.card_toml import card_values, write_card
 from geoglot.models.checkpoints.convert import FILE, write_safetensors
-from geoglot.models.clip import DualModel
+from geoglot.models.checkpoints.fold import LONG, SHORT, TABLE, stretch_positions
+from geoglot.models.clip import DualModel, build
 from geoglot.models.text_codec.load import load_tokenizer
 from geoglot.models.text_codec.protocol import Tokenizer
 from geoglot.models.torch_encoder import load_weights
@@ -58,6 +59,27 @@ def load_start(card: Card) -> Start:
     return Start(card, towers, load_tokenizer(card), card.image_px, preprocess.mean, preprocess.std)
 
 
+def with_long_text(start: Start) -> Start:
+    """The same model with a text tower of 248 tokens instead of 77 (Long-CLIP); one that reads 248 stays as it is.
+
+    Raises:
+        ModelFileError: Its text tower has another length, or cannot be stretched.
+    """
+    shape = start.card.architecture
+    if shape is None or shape.text.kind != "clip" or shape.text.context not in (SHORT, LONG):
+        hint = "Leave long_text out."
+        raise ModelFileError(f"{start.card.name} has no text tower of {SHORT} tokens to stretch", hint=hint)
+    if shape.text.context == LONG:
+        return start
+    longer = replace(shape, text=replace(shape.text, context=LONG))
+    weights = start.towers.state_dict()
+    weights[TABLE] = stretch_positions(weights[TABLE])
+    towers = build(longer, device="meta")
+    towers.load_state_dict(weights, strict=True, assign=True)
+    card = replace(start.card, architecture=longer)
+    return replace(start, card=card, towers=towers.requires_grad_(True), tokenizer=load_tokenizer(card))
+
+
 def write_model(start: Start, weights: Mapping[str, Tensor], folder: Path, name: str) -> Card:
     """A model folder of tuned weights: the start's card under a new name, without its calibration and its source.
 
@@ -78,6 +100,8 @@ def write_model(start: Start, weights: Mapping[str, Tensor], folder: Path, name:
     values = card_values(start.card.folder / CARD_FILE)
     for gone in ("source", "calibration", "measured"):
         values.pop(gone, None)
+    if start.card.architecture:  # not always what the card says: its text tower may have been stretched
+        values["architecture"] = asdict(start.card.architecture)
     files = {"weights": folder / FILE, "tokenizer": folder / tokenizer.name}
     table = {role: {"file": path.name, "sha256": sha256(path)} for role, path in files.items()}
     values |= {"name": name, "version": "1", "tuned_from": f"{start.card.name} {start.card.version}", "files": table}
