@@ -38,6 +38,10 @@ COMMANDS = {
         "--host --port --title --api-key --rate --cors --root --allow-host --public-url --state --max-jobs "
         "--job-minutes"
     ),
+    ("segment",): (
+        "--class --background --out --vectors --model --window-m --window-px --model-px --overlap --presence --cls-bias "
+        "--upsampler --dry-run --json"
+    ),
     ("task", "classify"): "--archive --labels --picture --chip",
     ("doctor",): "--archive --json",
 }

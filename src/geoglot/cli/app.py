@@ -50,6 +50,7 @@ VERBS = {
     "index": "Bring an archive up to date with scenes; look into it; check it.",
     "models": "List, show, pull, bundle, convert, export and compare models.",
     "train": "Train a model by a recipe.",
+    "segment": "Map classes, asked for in words, over a scene: a class map for QGIS.",
     "task": "What else can be done with an archive: classify, export, heat maps.",
     "serve": "Serve archives: a STAC API with language search, map tiles, and tasks.",
     "demo": "First success: draw a country, index it, ask five questions in five languages.",

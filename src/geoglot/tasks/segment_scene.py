@@ -1,0 +1,188 @@
+"""A scene file segmented into a folder of files, and the same as a task over an archive's scenes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geoglot.errors import StorageError
+from geoglot.imagery.polygons import area_polygons, scene_place
+from geoglot.imagery.rasters import block_raster
+from geoglot.imagery.scene import Scene
+from geoglot.imagery.vector_stream import write_stream
+from geoglot.tasks.segment import Scored, Segmenter
+from geoglot.tasks.segment_decide import NODATA
+from geoglot.tasks.segment_files import (
+    LegendEntry,
+    check_vectors,
+    legend_properties,
+    make_legend,
+    palette,
+    write_legend,
+)
+from geoglot.tasks.segment_picture import write_picture
+from geoglot.tasks.segment_plan import Plan, ScenePicture
+
+Told = Callable[[float, str], None]
+
+ENCODING, DECIDING = 0.8, 0.12
+"""Shares of the work, for progress; the rest is polygons and the picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentReport:
+    """What was done with one scene.
+
+    Attributes:
+        scene: Its file name.
+        model: The model's name.
+        width, height: Pixels.
+        gsd_m: Metres a pixel; None where nobody knows.
+        window_m, window_px: Side of a window on the ground and in the scene's pixels.
+        shown_px: Side at which the model saw it.
+        windows: How many.
+        classes: The legend; empty before anything was done.
+        nodata: Share of pixels without data.
+        polygons: How many.
+        files: What was written.
+        notes: What a reader must know, in sentences.
+        elapsed_s: Seconds.
+    """
+
+    scene: str
+    model: str
+    width: int
+    height: int
+    gsd_m: float | None
+    window_m: float | None
+    window_px: float
+    shown_px: int
+    windows: int
+    classes: tuple[LegendEntry, ...] = ()
+    nodata: float = 0.0
+    polygons: int = 0
+    files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    elapsed_s: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def plan_scene(segmenter: Segmenter, scene: Scene) -> SegmentReport:
+    """What segment_scene would do, without reading a pixel."""
+    return SegmentReport(**_facts(segmenter, scene, segmenter.plan(ScenePicture(scene))))
+
+
+def segment_scene(
+    segmenter: Segmenter,
+    scene: Scene,
+    folder: Path,
+    *,
+    vectors: Sequence[str] = ("geojson",),
+    told: Told | None = None,
+) -> SegmentReport:
+    """Segment a scene of any size; see segment_files.py for what it leaves.
+
+    Memory: bounded by one strip of windows and of blocks, the outlines of the polygons, and the model.
+
+    Args:
+        segmenter: Model and classes.
+        scene: Open.
+        folder: Where the files go; made if need be.
+        vectors: Formats of polygons: "geojson", "gpkg", "parquet"; none is possible.
+        told: Progress.
+
+    Raises:
+        UnknownNameError: Another format.
+        EmptySceneError: Nothing but nodata.
+        UnreadableSceneError: Damaged pixels.
+        MissingExtraError: GeoPackage without pyogrio.
+        StorageError: A file cannot be written.
+    """
+    begun, formats = time.monotonic(), check_vectors(vectors)
+    say = told or (lambda share, words: None)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make {folder}: {error}", hint="Choose another folder.") from error
+    picture = ScenePicture(scene)
+    plan = segmenter.plan(picture)
+    with segmenter.scored(picture, plan, lambda share, words: say(ENCODING * share, words)) as scored:
+        counts = _write_rasters(segmenter, scene, scored, folder, say)
+        presence = scored.presence
+    legend = make_legend(
+        segmenter.classes,
+        segmenter.settings.background or (),
+        presence,
+        segmenter.settings.presence,
+        counts,
+        scene.info.gsd_m,
+    )
+    place, on_earth = scene_place(scene)
+    say(ENCODING + DECIDING, "polygons")
+    paths = {format: folder / f"polygons.{format}" for format in formats}
+    outlines = area_polygons(folder / "classes.tif", place, legend_properties(legend), scene.info.gsd_m)
+    polygons = write_stream(outlines, paths, "lonlat" if on_earth else "pixels") if paths else 0
+    write_legend(folder, legend, {"scene": scene.info.name, "model": segmenter.encoder.card.name})
+    write_picture(folder / "picture.png", scene, folder / "classes.tif", legend)
+    report = SegmentReport(
+        **_facts(segmenter, scene, plan),
+        classes=legend,
+        nodata=round(float(counts[NODATA] / counts.sum()), 6),
+        polygons=polygons,
+        files=tuple(sorted(file.name for file in folder.iterdir() if file.is_file())),
+        elapsed_s=round(time.monotonic() - begun, 2),
+    )
+    say(1.0, f"{polygons:,} polygons")
+    return report
+
+
+def _facts(segmenter: Segmenter, scene: Scene, plan: Plan) -> dict[str, Any]:
+    info, notes = scene.info, (*segmenter.notes, *plan.notes)
+    if info.crs is None:
+        notes += ("the scene has no place on the earth: files are in pixels, polygons as (x, -y)",)
+    return {
+        "scene": info.name,
+        "model": segmenter.encoder.card.name,
+        "width": info.width,
+        "height": info.height,
+        "gsd_m": info.gsd_m,
+        "window_m": plan.window_m,
+        "window_px": round(plan.window_scene_px, 3),
+        "shown_px": max(plan.window_px),
+        "windows": plan.windows,
+        "notes": notes,
+    }
+
+
+def _write_rasters(segmenter: Segmenter, scene: Scene, scored: Scored, folder: Path, say: Told) -> Any:
+    """classes.tif and confidence.tif; gives the pixels of each value, [256]."""
+    info, grid, size = scene.info, scene.grid_reference, (scene.info.height, scene.info.width)
+    grid = grid if info.crs else (None, None)
+    names = ["background", *(one.name for one in segmenter.classes)]
+    tags = {"GEOGLOT_LABELS": json.dumps(names, ensure_ascii=False), "GEOGLOT_MODEL": segmenter.encoder.card.name}
+    counts = np.zeros(256, np.int64)
+    with ExitStack() as files:
+        colours = palette(len(segmenter.classes))
+        classes = files.enter_context(
+            block_raster(folder / "classes.tif", size, grid, nodata=NODATA, colours=colours, tags=tags)
+        )
+        confidence = files.enter_context(
+            block_raster(folder / "confidence.tif", size, grid, nodata=NODATA, tags={"GEOGLOT_UNIT": "percent"})
+        )
+        for block in scored.blocks():
+            classes.write(block.window, block.values)
+            percent = np.where(block.values == NODATA, np.float32(NODATA), np.rint(block.share * 100))
+            confidence.write(block.window, percent.astype(np.uint8))
+            counts += np.bincount(block.values.ravel(), minlength=256)
+            say(ENCODING + DECIDING * block.window.y1 / info.height, "class map")
+    return counts
