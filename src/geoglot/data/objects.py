@@ -1,15 +1,16 @@
-"""Chips around labelled objects, cut from a detection set in COCO's layout."""
+"""Chips around labelled objects, cut from a detection set."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from geoglot.errors import SourceError
+from geoglot.data.regions import RegionSource, open_regions
+from geoglot.data.regions.schema import BoxPx
+from geoglot.errors import SampleError, SourceError
 
 MIN_SIDE_PX = 48  # smaller windows would mostly show interpolation
 MARGIN = (1.2, 3.0)  # side of the window over the longer side of the box: from filling it to a third of it
@@ -30,36 +31,32 @@ def object_crops(
         uint8 [N, S, S, 3] and the N category names.
 
     Raises:
-        SourceError: The set is missing, or an image cannot be decoded.
+        SourceError: The set is missing or damaged, has no objects, or an image cannot be decoded.
     """
-    file = folder / "instances.json"
-    if not file.is_file():
-        raise SourceError(f"no detection set at {file}", hint="Point to the folder that holds it.")
-    raw = json.loads(file.read_text("utf-8"))
-    names = {c["id"]: str(c["name"]) for c in raw["categories"]}
-    boxes: dict[int, list[tuple[list[float], str]]] = {}
-    for instance in raw["annotations"]:
-        boxes.setdefault(instance["image_id"], []).append((instance["bbox"], names[instance["category_id"]]))
+    if not (folder / "instances.json").is_file():
+        raise SourceError(f"no detection set at {folder}/instances.json", hint="Point to the folder that holds it.")
+    found = open_regions(RegionSource(str(folder), "coco", split))
     rng = np.random.default_rng(seed)
     chips, labels = [], []
-    for record in raw["images"]:
-        if record["split"] != split or record["id"] not in boxes:
+    for i, record in enumerate(found.records):
+        if not record.regions:
             continue
         try:
-            with Image.open(folder / "images" / record["file_name"]) as opened:
-                image = opened.convert("RGB")
-        except OSError as error:
-            raise SourceError(f"cannot decode {record['file_name']} of {folder}: {error}") from error
-        for box, name in boxes[record["id"]]:
-            window = _window(box, image.size, rng)
+            image = Image.fromarray(found.image(i))
+        except SampleError as error:
+            raise SourceError(str(error), hint=error.hint) from error
+        for region in record.regions:
+            window = _window(region.box_px, image.size, rng)
             chips.append(np.asarray(image.resize((side_px, side_px), Image.Resampling.BICUBIC, box=window)))
-            labels.append(name)
+            labels.append(region.category)
+    if not chips:
+        raise SourceError(f"{folder} has no objects of {split!r}")
     return np.stack(chips), labels
 
 
-def _window(box: list[float], size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """A square around a box (x, y, width, height), moved inside the image; the box keeps inside where it fits."""
-    x, y, width, height = box
+def _window(box: BoxPx, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """A square around a box, moved inside the image; the box keeps inside where it fits."""
+    x, y, width, height = box[0], box[1], box[2] - box[0], box[3] - box[1]
     longer = max(width, height)
     side = int(min(max(longer * rng.uniform(*MARGIN), MIN_SIDE_PX), *size))
     room = max(0.0, side - longer) / 2

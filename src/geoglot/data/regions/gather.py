@@ -100,6 +100,8 @@ class Gathering:
         for ring in raw.rings:
             if len(ring) < 3:
                 raise SampleError(f"a polygon of {len(ring)} points")
+            if not any(map(ring_area, raw.rings)):
+                raise SampleError("a polygon without area")
         values = [v for ring in raw.rings for point in ring for v in point]
         if not all(math.isfinite(v) for v in (*values, *(raw.box or ()))):
             raise SampleError("a coordinate that is not finite")
@@ -216,6 +218,24 @@ def read_json(file: Path) -> Any:
         return json.loads(read_text(file, LARGEST_JSON))
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{file} is not JSON: {error}") from error
+
+
+def by_stem(folder: Path, paths: Iterable[Path]) -> dict[str, Path]:
+    """Relative name without its suffix -> file. Raises SourceError: two share a name."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = str(path.relative_to(folder).with_suffix(""))
+        if name in found:
+            raise SourceError(f"{path} and {found[name].name} have the same name")
+        found[name] = path
+    return found
+
+
+def label_files(folder: Path, suffix: str) -> dict[str, Path]:
+    """Label files below a folder by relative name without suffix, sorted. Raises SourceError: no such folder."""
+    if not folder.is_dir():
+        raise SourceError(f"no label folder at {folder}", hint="Say where the labels are: labels = ...")
+    return by_stem(folder, sorted(path for path in folder.rglob(f"*{suffix}") if path.is_file()))
 
 
 def list_images(folder: Path) -> list[Path]:

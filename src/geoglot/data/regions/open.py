@@ -6,9 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from geoglot.data.regions.coco import read_coco
+from geoglot.data.regions.dota import read_dota
+from geoglot.data.regions.mgrs import read_mgrs
 from geoglot.data.regions.schema import Layout, RegionSet, RegionSource
+from geoglot.data.regions.voc import read_voc
+from geoglot.data.regions.yolo import read_yolo
 
-READERS: dict[Layout, Callable[[RegionSource, Path], RegionSet]] = {"coco": read_coco}
+READERS: dict[Layout, Callable[[RegionSource, Path], RegionSet]] = {
+    "coco": read_coco, "yolo": read_yolo, "dota": read_dota, "voc": read_voc, "mgrs": read_mgrs,
+}  # fmt: skip
 
 
 def open_regions(source: RegionSource, base: Path = Path()) -> RegionSet:

@@ -139,7 +139,7 @@ def _decoder(asked: Asked) -> Callable[[Pixels, str], Pixels]:
     if "numbers" in asked.table:
         numbers = {IGNORED: IGNORED} | dict(enumerate(asked.table["numbers"]))
         return lambda mask, name: by_index(mask, numbers, name, unknown)
-    colours = {(r, g, b): IGNORED for r, g, b in asked.table.get("ignored", ())}
+    colours = dict.fromkeys(map(tuple, asked.table.get("ignored", ())), IGNORED)
     colours |= {(r, g, b): index for index, few in enumerate(asked.table["colours"]) for r, g, b in few}
     return lambda mask, name: by_colour(mask, colours, name, unknown)
 

@@ -21,8 +21,8 @@ from geoglot.types import Window
 def read_coco_masks(asked: Asked) -> Reading:
     """COCO polygons as masks: background is 0, categories follow in the file's order.
 
-    Larger objects are drawn first, so that what stands on another stays visible. Reading a mask raises SampleError where
-    an instance has no polygon (a box only, or run-length code).
+    Larger objects are drawn first, so that what stands on another stays visible. Reading a mask raises SampleError
+    where an instance has no polygon (a box only, or run-length code).
     """
     found = read_coco(RegionSource(str(asked.folder), "coco", asked.split if asked.split != "all" else None), Path())
     records = {record.image: record for record in found.records}
