@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "models": BASE | {"imagery", "data"},
     "training": BASE | {"imagery", "data", "models"},
     "archive": BASE | {"imagery", "models"},
-    "evaluation": BASE | {"data", "models", "archive"},
+    "evaluation": BASE | {"imagery", "data", "models", "archive", "tasks"},
     "sandbox": BASE | {"imagery", "data"},
     "tasks": BASE | {"imagery", "models", "archive"},
     "server": BASE | {"imagery", "models", "archive", "tasks"},
