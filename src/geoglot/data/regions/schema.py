@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -144,6 +144,7 @@ class RegionSet:
         categories: All of the set in its own order, used or not.
         skipped: (where, reason) of everything that was left out.
         notes: What was changed on reading, in sentences with counts.
+        pixels: Reads image i where it is no plain file (a chip of a scene, a raster to be rendered).
     """
 
     name: str
@@ -151,6 +152,7 @@ class RegionSet:
     categories: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    pixels: Callable[[int], NDArray[np.uint8]] | None = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -161,7 +163,7 @@ class RegionSet:
 
     def image(self, i: int) -> NDArray[np.uint8]:
         """The pixels of image i, uint8 [H, W, 3]. Raises SampleError."""
-        return read_rgb(Path(self.records[i].image))
+        return read_rgb(Path(self.records[i].image)) if self.pixels is None else self.pixels(i)
 
     def fingerprint(self) -> str:
         """Changes when regions, captions, or sizes and times of the images changed; pixels are not read."""

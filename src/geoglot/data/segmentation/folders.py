@@ -95,7 +95,7 @@ def read_pairs(asked: Asked) -> Reading:
     def image(scene: Scene) -> Pixels:
         return within(_whole_rgb(scene.image), scene, 0).copy()  # torch warns of what cannot be written
 
-    return Reading(scenes, label, read_image=image, skipped=skipped)
+    return Reading(scenes, label, read_image=image if "chips" in asked.table else None, skipped=skipped)
 
 
 def _found(asked: Asked) -> tuple[tuple[Scene, ...], Skipped]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,11 @@ class Scene:
     window: Window | None = None
 
 
+def plain_image(scene: Scene) -> Pixels:
+    """The whole file, as it is. Raises SampleError."""
+    return read_rgb(scene.image)
+
+
 @dataclass(frozen=True, slots=True)
 class SegmentationSet:
     """Images with a class index for each pixel; pixels stay on disk until asked for.
@@ -49,6 +54,7 @@ class SegmentationSet:
         scenes: In sorted order.
         gsd_m: Metres per pixel where all scenes share it.
         background: Index of the class for everything else; None where there is none.
+        read_label, read_image: A scene's mask and picture.
         threshold: Least probability that SegEarth-OV asks for on this set, tuned by its authors on test data.
         source: Layout and folder.
         skipped: (where, reason) of everything that was left out.
@@ -60,7 +66,7 @@ class SegmentationSet:
     classes: tuple[tuple[str, ...], ...]
     scenes: tuple[Scene, ...]
     read_label: Callable[[Scene], Pixels]
-    read_image: Callable[[Scene], Pixels] = field(default=lambda scene: read_rgb(scene.image))
+    read_image: Callable[[Scene], Pixels] = plain_image
     gsd_m: float | None = None
     background: int | None = None
     threshold: float | None = None
@@ -72,6 +78,11 @@ class SegmentationSet:
     def ignore(self) -> frozenset[int]:
         """Indices in masks that are no class."""
         return frozenset({IGNORED})
+
+    @property
+    def plain(self) -> bool:
+        """True when each picture is a file as it is, and not a part or a rendering of one."""
+        return self.read_image is plain_image
 
     def __len__(self) -> int:
         return len(self.scenes)
