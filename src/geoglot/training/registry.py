@@ -23,6 +23,7 @@ RECIPES = {
     "gaia": "Tune on long captions, true to what they say of left and right; then weigh old and new weights (GAIA).",
     "mini": "Train the bundled model from scratch.",
     "purify": "Clean doubtful captions with a model trained on good ones, and train on what is left (CLIP-RS).",
+    "upsample": "Learn to sharpen a frozen model's patches along edges, for segmentation.",
 }
 
 
