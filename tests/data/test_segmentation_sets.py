@@ -464,6 +464,7 @@ def test_building_outlines(tmp_path: Path) -> None:
 
 # --- real data -----------------------------------------------------------------------------------
 
+
 def test_real_sets(real_data: Path) -> None:
     sizes = {
         ("dubai", "dubai", "train"): 45, ("dubai", "dubai", "valid"): 9, ("dubai", "dubai", "test"): 9,

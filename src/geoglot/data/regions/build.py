@@ -4,8 +4,9 @@
     <out>/text_info.json                          the records, for FarSLIP's loader and for layout "mgrs"
     <out>/manifest.json                           sources, fingerprints, categories, captioner, counts, what was skipped
 
-While it runs, finished records stand in `records.part.jsonl`, one a line, and a broken run goes on behind the last whole
-line: captions of a large model are too dear to be made twice. `text_info.json` appears at once and whole, at the end.
+While it runs, finished records stand in `records.part.jsonl`, one a line, and a broken run goes on behind the last
+whole line: captions of a large model are too dear to be made twice. `text_info.json` appears at once and whole, at the
+end.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
@@ -217,20 +218,24 @@ class _Build:
         }, not own
 
     def _speak(self, material: Material, i: int, record: RegionRecord) -> Captions:
-        said = material.captioner.caption(material.regions.image(i), record)
+        named = tuple(replace(r, category=self._name(r)) for r in record.regions)
+        said = material.captioner.caption(material.regions.image(i), replace(record, regions=named))
         if not said.brief.strip() or not said.detailed.strip():
             raise UsageError(f"captioner {material.captioner.name!r} says nothing of {record.source}")
         return said
 
     def _segment(self, region: Region, record: RegionRecord) -> Row:
-        box = dict(zip(("x1", "y1", "x2", "y2"), region.box_px, strict=True))
-        number = self.ids.of(region.category) if region.category else NO_CATEGORY
+        box = dict(zip(("x1", "y1", "x2", "y2"), (round(v, 3) for v in region.box_px), strict=True))
         row: Row = {
             "bbox": {**box, "width": record.width, "height": record.height},
-            "category": self.ids.names[number] if region.category else "",
-            "category_id": number,
+            "category": self._name(region),
+            "category_id": self.ids.of(region.category) if region.category else NO_CATEGORY,
         }
         return row if region.text is None else {**row, "cap": region.text}
+
+    def _name(self, region: Region) -> str:
+        """The name that all sources share."""
+        return self.ids.names[self.ids.of(region.category)] if region.category else ""
 
     def _place(self, material: Material, i: int, record: RegionRecord) -> str:
         """Put an image below `global_imgs`; its path there."""
@@ -278,9 +283,8 @@ def _storing(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(
-            f"{out} cannot be written: {error}", hint="Check the space; images=copy where links fail."
-        ) from error
+        hint = "Check the space on the disk; where links cannot be made, copy the images."
+        raise StorageError(f"{out} cannot be written: {error}", hint=hint) from error
 
 
 def _replace(file: Path, content: object) -> None:

@@ -30,6 +30,7 @@ from geoglot.data.regions.masks import MIN_AREA_PX, regions_of_masks
 from geoglot.data.regions.open import open_regions
 from geoglot.data.regions.schema import RegionSource
 from geoglot.data.segmentation import open_segmentation
+from geoglot.data.segmentation.catalogue import find_entry
 from geoglot.errors import UnknownNameError, UsageError
 
 
@@ -137,10 +138,12 @@ def open_materials(config: BuildConfig, base: Path, *, skip_bad: bool = False) -
 
 def _material(source: Source, base: Path, skip_bad: bool) -> Material:
     where = source.where
-    facts = {"path": where.path, "split": where.split or "", "licence": source.licence or "not told"}
     if isinstance(where, MaskSource):
         masks = open_segmentation(where.masks, base / where.path, where.split)
+        licence = source.licence or find_entry(where.masks, base / where.path).licence or "not told"
         regions = regions_of_masks(masks, min_area_px=where.min_area_px, background=where.background)
-        return Material(source.name, regions, TemplateCaptioner(count=False), {**facts, "masks": where.masks})
+        facts = {"path": where.path, "masks": where.masks, "split": masks.split, "licence": licence}
+        return Material(source.name, regions, TemplateCaptioner(count=False), facts)
     regions = open_regions(replace(where, bad="skip") if skip_bad else where, base)
-    return Material(source.name, regions, TemplateCaptioner(), {**facts, "layout": where.layout})
+    facts = {"path": where.path, "layout": where.layout, "split": where.split or "all"}
+    return Material(source.name, regions, TemplateCaptioner(), {**facts, "licence": source.licence or "not told"})

@@ -50,10 +50,11 @@ def category_ids(sets: Sequence[Iterable[str]], rename: Mapping[str, str]) -> Ca
         if not fold(new):
             raise UsageError(f"category {old!r} is renamed to nothing")
     shared = {fold(old): new for old, new in rename.items()}
+    preferred = {fold(new): new for new in rename.values()}
     names: dict[str, str] = {}
     ids: dict[str, int] = {}
     for category in spelled:
         name = shared.get(fold(category), category)
-        names.setdefault(fold(name), spoken(name))
+        names.setdefault(fold(name), spoken(preferred.get(fold(name), name)))
         ids[fold(category)] = list(names).index(fold(name))
     return CategoryIds(tuple(names.values()), ids)

@@ -64,17 +64,19 @@ def regions_of_masks(
     if not min_area_px > 0:
         raise UsageError(f"min_area_px {min_area_px} must be positive")
     records: list[RegionRecord] = []
-    skipped = list(masks.skipped)
+    skipped, small = list(masks.skipped), 0
     for i, scene in enumerate(masks.scenes):
         mask = masks.mask(i)
         parts = [p for p in connected(mask) if background or p.index != masks.background]
         kept = [part for part in parts if part.area_px >= min_area_px]
-        if len(kept) < len(parts):
-            skipped.append((scene.name, f"{len(parts) - len(kept):,} areas smaller than {min_area_px:g} px"))
+        if lost := len(parts) - len(kept):
+            small += lost
+            skipped.append((scene.name, f"{lost:,} areas smaller than {min_area_px:g} px"))
         regions = tuple(Region(hull([p.ring]), masks.classes[p.index][0], None, p.ring) for p in kept)
         height, width = mask.shape
         where = f"{masks.name} {masks.split} {scene.name}"
         records.append(RegionRecord(str(scene.image), width, height, (), regions, where, masks.gsd_m))
     categories = tuple(words[0] for n, words in enumerate(masks.classes) if background or n != masks.background)
     name, pixels = f"{masks.name} ({masks.split})", None if masks.plain else masks.image
-    return RegionSet(name, tuple(records), categories, tuple(skipped), masks.notes, pixels)
+    notes = (*masks.notes, *([f"{small:,} areas smaller than {min_area_px:g} px left out"] if small else []))
+    return RegionSet(name, tuple(records), categories, tuple(skipped), notes, pixels)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from geoglot.data.pairs import stamp
 from geoglot.data.regions.gather import check_names, list_images, read_text
 from geoglot.data.segmentation.entries import Asked, Reading, Words
 from geoglot.data.segmentation.sets import IGNORED, Pixels, Scene, by_colour, by_index
@@ -93,7 +94,9 @@ def read_pairs(asked: Asked) -> Reading:
         return within(decode(_label_of(scene), str(scene.label)), scene, IGNORED)
 
     def image(scene: Scene) -> Pixels:
-        return within(_whole_rgb(scene.image), scene, 0).copy()  # torch warns of what cannot be written
+        return within(
+            _whole_rgb(scene.image, stamp(scene.image)), scene, 0
+        ).copy()  # torch warns of what cannot be written
 
     return Reading(scenes, label, read_image=image if "chips" in asked.table else None, skipped=skipped)
 
@@ -189,12 +192,12 @@ def within(pixels: Pixels, scene: Scene, fill: int) -> Pixels:
 
 
 @lru_cache(maxsize=1)
-def _whole_rgb(file: Path) -> Pixels:
+def _whole_rgb(file: Path, mark: str) -> Pixels:
     return _frozen(read_rgb(file))
 
 
 @lru_cache(maxsize=1)
-def _whole_mask(file: Path) -> Pixels:
+def _whole_mask(file: Path, mark: str) -> Pixels:
     return _frozen(read_mask(file))
 
 
@@ -207,7 +210,7 @@ def _frozen(pixels: Pixels) -> Pixels:
 def _label_of(scene: Scene) -> Pixels:
     if scene.label is None:
         raise SampleError(f"{scene.name} has no mask")
-    return _whole_mask(scene.label)
+    return _whole_mask(scene.label, stamp(scene.label))
 
 
 # --- partners ------------------------------------------------------------------------------------
