@@ -87,7 +87,10 @@ def tiles(folder: Path, repeats: int) -> None:
     with rasterio.open(scene, "r+") as data:
         data.build_overviews([2, 4, 8, 16, 32], Resampling.average)
     ingest(folder / "tiled", scene, load_encoder(), ChipGrid(ground_m=(1100.0,), max_px=1100, overlap=0.0))
-    with serving(folder / "tiled", folder / "tile-state") as server, httpx2.Client(base_url=server.url) as http:
+    with (
+        serving(folder / "tiled", folder / "tile-state") as server,
+        httpx2.Client(base_url=server.url, timeout=120) as http,
+    ):
         home = http.get("/collections/bench/scenes").json()["features"][0]["links"]
         layer = http.get(next(link["href"] for link in home if link["rel"] == "tilejson")).json()
         west, south, east, north = layer["bounds"]

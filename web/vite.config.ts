@@ -6,7 +6,7 @@ export default defineConfig({
   build: { outDir: "../src/geoglot/server/page", emptyOutDir: true, chunkSizeWarningLimit: 1500 },
   server: {
     proxy: Object.fromEntries(
-      ["/search", "/collections", "/pictures"].map((path) => [path, "http://127.0.0.1:8080"]),
+      ["/search", "/collections", "/pictures", "/settings", "/tasks", "/jobs"].map((path) => [path, "http://127.0.0.1:8080"]),
     ),
   },
 });

@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import struct
+import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +313,56 @@ def test_private_networks_are_not_read(url: str) -> None:
     from urllib.parse import urlsplit
 
     Reach(hosts=(urlsplit(url).hostname or "",)).check(url)
+
+
+@pytest.fixture
+def redirecting() -> Iterator[tuple[str, list[str]]]:
+    """A server at 127.0.0.1 that leads `/to/NAME` to the same server as NAME; its address, and the paths asked for."""
+    asked: list[str] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            name = self.path.removeprefix("/to/") if self.path.startswith("/to/") else ""
+            self.send_response(302 if name else 200)
+            if name:
+                self.send_header("Location", f"http://{name}:{self.server.server_address[1]}/scene.tif")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    server.shutdown()
+
+
+def test_redirects_to_private_networks_are_not_followed(redirecting: tuple[str, list[str]]) -> None:
+    home, asked = redirecting
+    reach = Reach(hosts=("127.0.0.1",))
+    with pytest.raises(errors.NotAllowedError, match="localhost"):
+        reach.check(f"{home}/to/localhost")
+    assert asked == ["/to/localhost"]
+    reach.check(f"{home}/to/127.0.0.1")
+    assert asked[1:] == ["/to/127.0.0.1", "/scene.tif"]
+    reach.check(f"{home}/to/127.0.0.1")
+    assert len(asked) == 3  # not asked again at once
+    Reach(hosts=("127.0.0.1", "localhost")).check(f"{home}/to/localhost")
+
+
+def test_names_are_looked_up_at_each_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter(["93.184.216.34", "10.0.0.5"])
+
+    def resolve(host: str, *_: object, **__: object) -> list[Any]:
+        return [(2, 1, 6, "", (next(answers), 0))]
+
+    monkeypatch.setattr("geoglot.imagery.reach.socket.getaddrinfo", resolve)
+    monkeypatch.setattr("geoglot.imagery.reach._follow", lambda *_: None)
+    Reach().check("http://moves.example/x.tif")
+    with pytest.raises(errors.NotAllowedError, match=r"moves\.example"):
+        Reach().check("http://moves.example/x.tif")
 
 
 @pytest.mark.parametrize(

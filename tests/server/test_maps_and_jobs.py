@@ -40,7 +40,8 @@ def coast(client: TestClient) -> dict[str, Any]:
 
 
 def test_chips_in_full_resolution_are_the_scenes_pixels(client: TestClient, served: Path) -> None:
-    item = next(i for i in client.get("/search", params={"limit": 100}).json()["features"] if i["properties"]["title"] == "coast.tif")
+    found = client.get("/search", params={"limit": 100}).json()["features"]
+    item = next(item for item in found if item["properties"]["title"] == "coast.tif")
     x0, y0, x1, y1 = item["properties"]["geoglot:box_px"]
     with rasterio.open(served / "north-scenes" / "coast.tif") as data:
         pixels = data.read()[:, y0:y1, x0:x1].transpose(1, 2, 0)

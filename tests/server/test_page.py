@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import pytest
 from colour_world import COLOURS, ColourWords
 from PIL import Image
 
-from geoglot.server.app import PAGE, create_app
+from geoglot.server.app import create_app
+from geoglot.server.page import PAGE, Basemap
 from geoglot.server.settings import Settings
 from geoglot.server.shelf import Shelf
 
@@ -85,12 +87,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def address(served: Path, built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a server with the page answers."""
+@contextmanager
+def running(served: Path, settings: Settings) -> Iterator[str]:
+    """A server with the page; where it answers."""
     uvicorn = pytest.importorskip("uvicorn")
     shelf = Shelf({"north": served / "north", "south": served / "south"}, lambda name: ColourWords())
-    app = create_app(shelf, Settings(state=tmp_path_factory.mktemp("state"), page=built))
+    app = create_app(shelf, settings)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -102,6 +104,13 @@ def address(served: Path, built: Path, tmp_path_factory: pytest.TempPathFactory)
     yield f"http://127.0.0.1:{port}/"
     server.should_exit = True
     thread.join(20)
+
+
+@pytest.fixture(scope="session")
+def address(served: Path, built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a server with the usual settings answers."""
+    with running(served, Settings(state=tmp_path_factory.mktemp("state"), page=built)) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -262,6 +271,113 @@ def test_a_dropped_picture_finds_places_like_it(visit: Visit, tmp_path: Path) ->
     visit.page.set_input_files("#file", str(picture))
     visit.page.wait_for_selector("#cards .card")
     assert visit.page.locator("#terms li").count() == 1
+
+
+def test_a_pasted_picture_does_the_same(visit: Visit, tmp_path: Path) -> None:
+    picture = tmp_path / "blue.png"
+    Image.new("RGB", (64, 64), COLOURS["water"]).save(picture)
+    visit.go()
+    visit.page.wait_for_selector(".welcome")
+    script = """(bytes) => {
+      const clipboardData = new DataTransfer();
+      clipboardData.items.add(new File([new Uint8Array(bytes)], 'shot.png', {type: 'image/png'}));
+      const options = {clipboardData, bubbles: true, cancelable: true};
+      document.querySelector('#q').dispatchEvent(new ClipboardEvent('paste', options));
+    }"""
+    visit.page.evaluate(script, list(picture.read_bytes()))
+    visit.page.wait_for_selector("#cards .card")
+    assert visit.page.locator("#terms li").count() == 1
+    assert "coast" in visit.page.locator("#cards .title").first.inner_text()
+
+
+def test_more_results_follow_without_repeats(visit: Visit) -> None:
+    visit.go("?q=water")
+    visit.page.wait_for_selector("#cards .card")
+    cards = visit.page.locator("#cards .card")
+    names = "all => all.map(one => one.dataset.id)"
+    first = cards.evaluate_all(names)
+    visit.page.click("#more")
+    visit.until(f"document.querySelectorAll('#cards .card').length > {len(first)}")
+    both = cards.evaluate_all(names)
+    assert both[: len(first)] == first
+    assert len(set(both)) == len(both)
+    assert visit.page.evaluate("document.activeElement.dataset.id") == both[len(first)]
+    ranks = [int(text) for text in cards.locator(".rank").all_inner_texts()]
+    assert ranks == list(range(1, len(ranks) + 1))
+
+
+def test_an_archive_without_calibration_shows_scores(visit: Visit) -> None:
+    def uncalibrated(route: Any) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        body["geoglot:search"]["calibrated"] = False
+        for item in body["features"]:
+            item["properties"]["geoglot:confidence"] = None
+        route.fulfill(response=answer, body=json.dumps(body))
+
+    visit.go()
+    visit.page.route("**/search?*", uncalibrated)
+    visit.ask("water")
+    card = visit.page.locator("#cards .card").first
+    assert card.locator(".meter").count() == 0
+    assert "%" not in card.inner_text()
+    assert card.locator(".confidence").inner_text().startswith("Score ")
+    assert "Not calibrated" in visit.page.inner_text("#note")
+    visit.picture("uncalibrated")
+
+
+TILE = "https://tiles.example.org/{z}/{x}/{y}.png?token=t"
+
+
+def test_a_basemap_is_fetched_shown_and_credited(served: Path, built: Path, chromium: Any, tmp_path: Path) -> None:
+    square = tmp_path / "square.png"
+    Image.new("RGB", (256, 256), (120, 180, 120)).save(square)
+    settings = Settings(state=tmp_path / "state", page=built, basemap=Basemap(TILE, "© Somebody"))
+    with running(served, settings) as url:
+        page = chromium.new_page()
+        page.set_default_timeout(WAIT_MS)
+        asked: list[str] = []
+        page.on("request", lambda sent: asked.append(sent.url))
+        free = {"Access-Control-Allow-Origin": "*"}
+        page.route("https://**", lambda route: route.fulfill(path=str(square), headers=free))
+        with page.expect_response(lambda got: got.url.startswith("https://tiles.example.org/")) as tile:
+            page.goto(f"{url}page/")
+        assert tile.value.url.endswith("?token=t")
+        page.wait_for_selector("#credit:not([hidden])")
+        assert page.inner_text("#credit") == "© Somebody"
+        away = {sent.split("/")[2] for sent in asked if sent.startswith("http") and not sent.startswith(url)}
+        assert away == {"tiles.example.org"}
+        refused = "fetch('https://other.example/x').then(() => 'sent', () => 'refused')"
+        assert page.evaluate(refused) == "refused"
+        page.click("#basemap")
+        assert not page.is_visible("#credit")
+        page.close()
+
+
+@pytest.mark.parametrize(
+    "visit", [{"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}], indirect=True
+)
+def test_a_finger_draws_the_box(visit: Visit) -> None:
+    visit.go("?q=water")
+    visit.page.wait_for_selector("#cards .card")
+    visit.page.tap("#filters summary")
+    visit.page.tap("#draw")
+    visit.page.wait_for_selector("#drawing:not([hidden])")
+    frame = visit.page.locator("#map canvas").bounding_box()
+    x, y = frame["x"] + frame["width"] * 0.3, frame["y"] + frame["height"] * 0.4
+    touch = visit.page.context.new_cdp_session(visit.page)
+    before = visit.page.evaluate("scrollY")
+    steps = [("touchStart", 0)] + [("touchMove", step) for step in range(1, 6)] + [("touchEnd", -1)]
+    for kind, step in steps:
+        points = [{"x": x + 20 * step, "y": y + 15 * step}] if step >= 0 else []
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    visit.until("location.search.includes('bbox=')")
+    assert visit.page.evaluate("scrollY") == before
+    west, south, east, north = (
+        float(visit.page.input_value(f"#{edge}")) for edge in ("west", "south", "east", "north")
+    )
+    assert west < east
+    assert south < north
 
 
 def test_nothing_matches_is_said_plainly(visit: Visit) -> None:

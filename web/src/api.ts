@@ -18,6 +18,12 @@ export interface Collection {
   "geoglot:languages": string[];
 }
 
+/** What the operator set: a map from elsewhere, below the scenes, is the one thing fetched from another server. */
+export interface Basemap {
+  url: string;
+  credit: string;
+}
+
 export interface Scene {
   type: "Feature";
   id: string;
@@ -89,6 +95,10 @@ async function ask<T>(path: string, init?: RequestInit): Promise<T> {
   const body = await response.json().catch(() => ({}));
   if (!response.ok) throw new Problem(response.status, body.detail ?? response.statusText, body.hint ?? "");
   return body as T;
+}
+
+export function settings(): Promise<{ title: string; basemap: Basemap | null }> {
+  return ask("settings");
 }
 
 export async function collections(): Promise<Collection[]> {

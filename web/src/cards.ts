@@ -20,10 +20,13 @@ export function card(item: Item, selected: boolean, onOpen: (byKey: boolean) => 
   return make("li", {}, open);
 }
 
-/** A bar and a number; where the archive is not calibrated, that is said instead. */
+/** A bar and a number; where the archive is not calibrated, the score, which only ranks. */
 export function confidence(item: Item): HTMLElement {
   const share = item.properties["geoglot:confidence"];
-  if (share === null || share === undefined) return make("span.confidence.unknown", {}, say("notCalibrated"));
+  const score = item.properties["geoglot:score"] ?? 0;
+  if (share === null || share === undefined) {
+    return make("span.confidence.unknown", { title: say("notCalibrated") }, `${say("score")} ${number(score, 3)}`);
+  }
   const bar = make("span.meter", { "aria-hidden": "true" }, make("i"));
   (bar.firstChild as HTMLElement).style.inlineSize = `${Math.round(share * 100)}%`;
   return make("span.confidence", { title: say("confidence") }, bar,

@@ -17,6 +17,7 @@ const PAGE = 24;
 const DOWNLOAD = 1000;
 let state: State = fromAddress(new URLSearchParams(location.search));
 let collections: api.Collection[] = [];
+let basemap: api.Basemap | null = null;
 let answer: api.Answer | null = null;
 let items: api.Item[] = [];
 let problem: api.Problem | null = null;
@@ -124,6 +125,7 @@ function showStatus(): void {
   byId("status").classList.toggle("hidden", Boolean(answer) && !items.length);  // said large below
   const notes = [
     said?.nothing_matches && items.length ? say("misses") : "",
+    said && !said.calibrated && items.length ? say("uncalibrated") : "",
     said?.undated ? say("undated", { n: number(said.undated) }) : "",
     said?.unplaced ? say("unplaced", { n: number(said.unplaced) }) : "",
   ].filter(Boolean);
@@ -273,6 +275,7 @@ function startDrawing(): void {
   cancelDrawing = () => { cancel(); map?.setBox(state.bbox); };
   byId("draw").setAttribute("aria-pressed", "true");
   byId("drawing").hidden = false;
+  byId("map").scrollIntoView({ block: "nearest" });  // on a phone it lies below the filters
 }
 
 function stopDrawing(): void {
@@ -374,10 +377,13 @@ function listenPage(): void {
     byId("imagery").setAttribute("aria-pressed", String(on));
     map?.setImagery(on);
   });
+  byId("basemap").addEventListener("click", () => showBasemap(byId("basemap").getAttribute("aria-pressed") !== "true"));
   byId("more").addEventListener("click", async () => {
     if (!answer || !looking) return;
+    const seen = items.length;
     await fetchPage(looking.signal, api.nextToken(answer));
     show();
+    if (items.length > seen) cardOf(items[seen]!.id)?.focus();
   });
   byId("share").addEventListener("click", async () => {
     try {
@@ -452,7 +458,9 @@ async function begin(): Promise<void> {
   map = makeMap();
   fillForm();
   try {
-    collections = await api.collections();
+    let given: Awaited<ReturnType<typeof api.settings>>;
+    [collections, given] = await Promise.all([api.collections(), api.settings()]);
+    basemap = given.basemap;
   } catch (error) {
     if (!(error instanceof api.Problem)) throw error;
     problem = error;
@@ -467,9 +475,18 @@ async function begin(): Promise<void> {
   await search();
 }
 
+function showBasemap(on: boolean): void {
+  byId("basemap").hidden = !basemap;
+  byId("basemap").setAttribute("aria-pressed", String(on));
+  byId("credit").hidden = !basemap || !on;
+  byId("credit").textContent = basemap?.credit ?? "";
+  map?.setBasemap(on ? basemap : null);
+}
+
 async function drawArchives(): Promise<void> {
   const all = await Promise.all(collections.map(({ id }) => api.scenes(id)));
   await map?.ready;
+  showBasemap(true);
   map?.setScenes(all.flat());
   map?.setBox(state.bbox);
   map?.setHits(items, state.selected);

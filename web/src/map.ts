@@ -3,7 +3,7 @@
 import type { Feature, FeatureCollection } from "geojson";
 import * as maplibre from "maplibre-gl";
 import workerUrl from "maplibre-gl/dist/maplibre-gl-worker.mjs?url";
-import { type Collection, type Item, type Scene, heatTiles, local, tilejson } from "./api";
+import { type Basemap, type Collection, type Item, type Scene, heatTiles, local, tilejson } from "./api";
 import { drawGraticule } from "./graticule";
 import type { Bbox } from "./state";
 import { say } from "./words";
@@ -25,6 +25,7 @@ export class MapView {
   private scenes: Scene[] = [];
   private shown = new Set<string>();
   private imagery = true;
+  private foreign = "";
 
   constructor(container: HTMLElement, private frame: HTMLElement, private events: MapEvents) {
     maplibre.setWorkerUrl(workerUrl);
@@ -38,7 +39,7 @@ export class MapView {
       boxZoom: false,
       maxZoom: 21,
       zoom: 1,
-      transformRequest: (url) => ({ url: local(url), credentials: "same-origin" }),
+      transformRequest: (url) => ({ url: this.isForeign(url) ? url : local(url), credentials: "same-origin" }),
       locale: { "NavigationControl.ZoomIn": say("zoomIn"), "NavigationControl.ZoomOut": say("zoomOut"), "Map.Title": say("mapHelp") },
     });
     this.map.touchZoomRotate.disableRotation();
@@ -59,8 +60,8 @@ export class MapView {
     map.addLayer({ id: "graticule", type: "line", source: "graticule", paint: { "line-width": 0.6 } });
     map.addLayer({ id: "scene-fill", type: "fill", source: "scenes", paint: { "fill-opacity": 0.5 } });
     map.addLayer({ id: "scene-lines", type: "line", source: "scenes", paint: { "line-width": 0.8 } });
-    map.addLayer({ id: "hits-halo", type: "line", source: "hits", paint: { "line-width": 5, "line-opacity": 0.55 } });
-    map.addLayer({ id: "hits", type: "line", source: "hits", paint: { "line-width": ["case", ["get", "selected"], 3.5, 2] } });
+    map.addLayer({ id: "hits-halo", type: "line", source: "hits", paint: { "line-width": 5, "line-opacity": ["case", ["get", "faded"], 0.2, 0.55] } });
+    map.addLayer({ id: "hits", type: "line", source: "hits", paint: { "line-width": ["case", ["get", "selected"], 3.5, 2], "line-opacity": ["case", ["get", "faded"], 0.5, 1] } });
     map.addLayer({ id: "hits-fill", type: "fill", source: "hits", paint: { "fill-opacity": 0 } });
     map.addLayer({ id: "dots", type: "circle", source: "hits", maxzoom: 22, filter: ["==", ["geometry-type"], "Point"],
       paint: { "circle-radius": ["case", ["get", "selected"], 8, 5], "circle-stroke-width": 2 } });
@@ -94,6 +95,25 @@ export class MapView {
     set("dots", "circle-color", "map-hit");
     set("dots", "circle-stroke-color", "map-halo");
     set("box", "line-color", "ink");
+    if (this.map.getLayer("basemap")) {
+      const dark = document.documentElement.dataset["theme"] === "dark";
+      this.map.setPaintProperty("basemap", "raster-brightness-max", dark ? 0.45 : 1);
+    }
+  }
+
+  private isForeign(url: string): boolean {
+    return this.foreign !== "" && url.startsWith(this.foreign);
+  }
+
+  /** Lay a map from elsewhere at the bottom, pale, so that the imagery keeps the colour; or take it away. */
+  setBasemap(basemap: Basemap | null): void {
+    if (this.map.getLayer("basemap")) this.map.removeLayer("basemap");
+    if (this.map.getSource("basemap")) this.map.removeSource("basemap");
+    this.foreign = basemap ? new URL(basemap.url).origin : "";
+    if (!basemap) return;
+    this.map.addSource("basemap", { type: "raster", tiles: [basemap.url], tileSize: 256, maxzoom: 19 });
+    this.map.addLayer({ id: "basemap", type: "raster", source: "basemap", paint: { "raster-saturation": -0.75, "raster-opacity": 0.8 } }, "graticule");
+    this.paint();
   }
 
   home(collections: Collection[]): void {
@@ -148,7 +168,7 @@ export class MapView {
       const middle: [number, number] = [(west + (east < west ? east + 360 : east)) / 2, (south + north) / 2];
       const width = this.map.project([east, south]).x - this.map.project([west, south]).x;
       const geometry = Math.abs(width) < 10 ? { type: "Point" as const, coordinates: middle } : item.geometry!;
-      return { type: "Feature", properties: { id: item.id, selected }, geometry };
+      return { type: "Feature", properties: { id: item.id, selected, faded: Boolean(this.chosen) && !selected }, geometry };
     });
     features.sort((a, b) => Number(a.properties!["selected"]) - Number(b.properties!["selected"]));
     this.data("hits", features);
@@ -221,6 +241,8 @@ export class MapView {
       this.map.addLayer({ id, type: "raster", source: id, paint: { "raster-fade-duration": 150 } }, "scene-lines");
       this.shown.add(id);
     }
+    const coarseFirst = [...wanted].sort(([, a], [, b]) => (b.properties.gsd ?? 0) - (a.properties.gsd ?? 0));
+    for (const [id] of coarseFirst) this.map.moveLayer(id, "scene-lines");  // the finest pixels on top
   }
 
   private data(source: string, features: Feature[]): void {

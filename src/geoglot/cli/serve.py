@@ -45,6 +45,13 @@ def serve(
     public_url: Annotated[
         str | None, typer.Option(metavar="URL", help="What links begin with, behind a proxy.")
     ] = None,
+    basemap: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Have the page draw a map from elsewhere: a template with {z}, {x} and {y}."),
+    ] = None,
+    basemap_credit: Annotated[
+        str, typer.Option(metavar="TEXT", help="Whom the basemap's licence asks to name; shown on the map.")
+    ] = "",
     state: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Where jobs are kept. Default: in geoglot's data folder, by port."),
@@ -57,8 +64,8 @@ def serve(
     Listens on this machine only, unless told otherwise. Logs are JSON lines on stderr.
     """
     try:
-        from geoglot.server.app import PAGE
         from geoglot.server.app import serve as run
+        from geoglot.server.page import PAGE, Basemap, has_page
         from geoglot.server.settings import Settings
         from geoglot.server.shelf import Shelf, named_archives
     except ModuleNotFoundError as error:
@@ -70,7 +77,6 @@ def serve(
     from geoglot.cli.screen import say
     from geoglot.imagery.reach import Reach
     from geoglot.models.store import home
-    from geoglot.server.routes_stac import has_page
 
     named = {urlsplit(public_url).hostname or ""} if public_url else set()
     settings = Settings(
@@ -83,6 +89,7 @@ def serve(
         allowed_hosts=LOOPBACK | named if host in LOOPBACK else None,
         reach=Reach(tuple(root or ()), tuple(allow_host or ())),
         page=PAGE,
+        basemap=Basemap(basemap, basemap_credit) if basemap else None,
         max_jobs=max_jobs,
         job_s=60 * job_minutes,
     )

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from geoglot.errors import NotAllowedError, SourceError
 from geoglot.imagery.sources import is_url
+
+TRUST_S = 60
+"""Seconds for which an address that led nowhere else is not followed again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +36,9 @@ class Reach:
     def check(self, uri: str) -> None:
         """Refuse what lies outside.
 
-        An address is refused if any of its server's addresses is not a public one. A server that answers differently
-        to the second question, or that redirects, can still lead elsewhere: keep untrusted addresses out of archives.
+        An address is refused if any of its server's addresses is not a public one, and so is one that redirects to
+        such a server; names are looked up at each check. A hostile server that answers the reader differently from
+        this check can still lead elsewhere: keep untrusted addresses out of archives.
 
         Raises:
             NotAllowedError: Outside.
@@ -38,6 +46,7 @@ class Reach:
         """
         if is_url(uri):
             self._check_host(urlsplit(uri).hostname or "")
+            _follow(self, uri, int(time.monotonic() / TRUST_S))
         else:
             self._check_file(uri)
 
@@ -62,3 +71,28 @@ class Reach:
                 f"the scene lies on a private network, at {host!r}",
                 hint="The operator may allow the server: geoglot serve --allow-host NAME",
             )
+
+
+class _Watched(HTTPRedirectHandler):
+    """Follows a redirect only to where the reader may go."""
+
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+
+    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
+        """See urllib."""
+        self._reach._check_host(urlsplit(newurl).hostname or "")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+@functools.lru_cache(1024)
+def _follow(reach: Reach, uri: str, when: int) -> None:
+    """Ask for one byte, and go where the answer leads; `when` makes the cache forget.
+
+    Raises:
+        NotAllowedError: It leads to a private network.
+    """
+    try:
+        build_opener(_Watched(reach)).open(Request(uri, headers={"Range": "bytes=0-0"}), timeout=10).close()
+    except (OSError, ValueError):
+        return  # it leads nowhere; who reads the scene is told why

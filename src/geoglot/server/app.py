@@ -5,24 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.staticfiles import StaticFiles
 
 from geoglot import __version__
 from geoglot.errors import MissingExtraError, UsageError
 from geoglot.server import problems, routes_jobs, routes_ops, routes_pictures, routes_stac
 from geoglot.server.gate import Gate
 from geoglot.server.house import House
-from geoglot.server.routes_stac import has_page
+from geoglot.server.page import PageFiles, has_page
 from geoglot.server.settings import Settings
 from geoglot.server.shelf import Shelf
 
-PAGE = Path(__file__).parent / "page"
-"""Where the wheel has the map page."""
 TIDY_S = 60.0
 
 
@@ -49,8 +45,8 @@ def create_app(shelf: Shelf, settings: Settings) -> FastAPI:
     app.state.house = house
     for room in (routes_stac, routes_pictures, routes_jobs, routes_ops):
         app.include_router(room.router)
-    if has_page(settings.page):
-        app.mount("/page", StaticFiles(directory=str(settings.page), html=True), name="page")
+    if settings.page is not None and has_page(settings.page):
+        app.mount("/page", PageFiles(settings.page, settings.basemap), name="page")
     problems.install(app)
     app.add_middleware(Gate, settings=settings, metrics=house.metrics)
     if settings.cors:

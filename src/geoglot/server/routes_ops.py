@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from geoglot.server.house import house_of
+from geoglot.server.page import page_settings
 from geoglot.server.problems import without_paths
 from geoglot.server.stac import OPENAPI
 
@@ -42,6 +43,13 @@ def metrics(request: Request) -> Response:
     for state, count in house.board.counts().items():
         house.metrics.jobs.labels(state).set(count)
     return Response(generate_latest(house.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/settings", summary="What the map page is to show")
+def settings(request: Request) -> dict[str, Any]:
+    """The title, and the basemap if there is one."""
+    given = house_of(request).settings
+    return page_settings(given.title, given.basemap)
 
 
 @router.get("/api", summary="OpenAPI description")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -15,6 +14,7 @@ from geoglot.archive.archive import Archive
 from geoglot.archive.many import list_many, search_many
 from geoglot.server.forms import ItemsQuery, Search, SearchQuery
 from geoglot.server.house import House, documents_of, house_of
+from geoglot.server.page import has_page
 from geoglot.server.paging import DEEPEST, Place, read_token, write_token
 from geoglot.server.stac import CONFORMANCE, GEOJSON, Documents
 
@@ -30,11 +30,6 @@ def landing(request: Request) -> Response:
         return RedirectResponse("page/", status_code=303)
     names = [volume.name for volume in house.shelf.volumes()]
     return JSONResponse(documents_of(request).landing(names, page=page))
-
-
-def has_page(folder: Path | None) -> bool:
-    """Whether there is a map page to show."""
-    return folder is not None and (folder / "index.html").is_file()
 
 
 @router.get("/conformance", summary="Conformance classes")

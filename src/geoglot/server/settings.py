@@ -8,6 +8,7 @@ from pathlib import Path
 
 from geoglot.imagery.reach import Reach
 from geoglot.imagery.scene import Limits
+from geoglot.server.page import Basemap
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Settings:
             loopback by a name of its own; None allows any.
         reach: What scenes may be read.
         page: Folder of the map page; None for none.
+        basemap: A map from elsewhere that the page draws below the scenes; None for none.
         max_body: Bytes of a request's body, uploads aside.
         max_upload: Bytes of an upload.
         upload_limits: Pixels of an upload.
@@ -46,6 +48,7 @@ class Settings:
     allowed_hosts: frozenset[str] | None = None
     reach: Reach = Reach()  # noqa: RUF009  frozen
     page: Path | None = None
+    basemap: Basemap | None = None
     max_body: int = 1_000_000
     max_upload: int = 20_000_000
     upload_limits: Limits = Limits(max_pixels=50_000_000, max_memory_pixels=50_000_000)  # noqa: RUF009  frozen
