@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from geoglot.data.samples import load_pixels, read_samples
-from geoglot.evaluation.release import freeze_tokenizer
+from geoglot.evaluation.release import background_prompts, freeze_tokenizer
 from geoglot.models.card import Card, sha256
 from geoglot.models.card_toml import card_values, write_card
 from geoglot.models.encoder import DEFAULT_MODEL, DualEncoder, Vectors, load_encoder
@@ -49,8 +49,10 @@ def release_torch(run: Path, image_px: int, out: Path, prose: Path, name: str = 
     architecture = architecture_of(towers.shape, image_px)
     out.mkdir(parents=True, exist_ok=True)
     write_safetensors(canonical_names(towers.state_dict()), out / WEIGHTS, {})
-    freeze_tokenizer(run).save(out / TOKENIZER)
+    tokenizer = freeze_tokenizer(run)
+    tokenizer.save(out / TOKENIZER)
     values: dict[str, Any] = {**card_values(prose), "name": name, "image_px": image_px}
+    values["background"] = list(background_prompts(tokenizer))
     values["architecture"] = asdict(architecture)
     values["preprocess"] = {"mean": [MEAN] * 3, "std": [STD] * 3, "resize": "squash"}
     values["tokenizer"] = {"kind": "concepts"}

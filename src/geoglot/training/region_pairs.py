@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from PIL import Image
 
 from geoglot.data.pairs import Pair, identity
 from geoglot.data.pictures import Prepared, choose, open_picture, random_box, square
-from geoglot.data.regions import Region, RegionSet
+from geoglot.data.regions import Region, RegionRecord
 
 EMPTY = -1
 """The label of a slot without a region."""
@@ -32,6 +32,29 @@ class RegionPair(Pair):
     regions: tuple[Region, ...]
 
 
+class RegionImages(Protocol):
+    """What a RegionSet (data/regions) offers; pixels may come from anywhere."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def skipped(self) -> tuple[tuple[str, str], ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def record(self, i: int) -> RegionRecord:
+        """Image i with its regions."""
+        ...
+
+    def image(self, i: int) -> NDArray[np.uint8]:
+        """Its pixels [H, W, 3]. Raises SampleError."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes when the set changed."""
+        ...
+
+
 class RegionPairs:
     """A `PairSet` (data/pairs.py) over images with regions.
 
@@ -42,7 +65,7 @@ class RegionPairs:
         caption: Of an image without one; {categories} becomes "ship, harbor and vehicle".
     """
 
-    def __init__(self, regions: RegionSet, caption: str = "a satellite image of {categories}") -> None:
+    def __init__(self, regions: RegionImages, caption: str = "a satellite image of {categories}") -> None:
         self._regions, self._caption = regions, caption
         records = [regions.record(i) for i in range(len(regions))]
         self._kept = [i for i, record in enumerate(records) if record.captions or record.regions]

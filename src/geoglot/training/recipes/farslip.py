@@ -14,8 +14,8 @@ serves embeddings and patches alike. What differs from the released code: docs/r
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -34,6 +34,7 @@ from geoglot.models.dense import Dense, LastBlock
 from geoglot.models.encoder import find_card
 from geoglot.training.colour import jittered
 from geoglot.training.journal import OnProgress
+from geoglot.training.loop import Evaluate
 from geoglot.training.objective import Batch, Contrastive, LossName, Outputs
 from geoglot.training.peft.settings import Tuning
 from geoglot.training.region_losses import Align, Distill, patch_agreement, region_alignment
@@ -185,8 +186,13 @@ class FarSlip(Contrastive):
 
     def forward(self, batch: Batch) -> Outputs:
         config, extras = self.config, batch.extras
-        parts = {name: extras[name].flatten(0, 1) for name in ("crops", "regions") if name in extras}
-        found = self._see({"images": batch.images, **parts})
+        there = extras["region_labels"].flatten() != EMPTY if config.region_weight else None
+        parts = {"images": batch.images}
+        if config.patch_weight:
+            parts["crops"] = extras["crops"].flatten(0, 1)
+        if "regions" in extras:
+            parts["regions"] = extras["regions"].flatten(0, 1)[there]
+        found = self._see(parts)
         texts = self._distinct_text_rows(batch.texts)  # [B, 1 + M, D]
         outputs = {
             "images": F.normalize(found["images"].pooled.float(), dim=1),
@@ -198,12 +204,19 @@ class FarSlip(Contrastive):
             outputs["agreement"] = patch_agreement(
                 found["images"].patches, found["crops"], *places, config.distill, detach=config.detach_target
             )
-        if config.region_weight:
-            rows = {"cls": lambda: found["regions"].pooled, "pooled": lambda: found["regions"].patches.mean((1, 2))}
-            roi = partial(roi_mean, found["images"].patches, *_places(extras["region_boxes"]))
-            outputs["regions"] = F.normalize(rows.get(config.align, roi)().float(), dim=1)  # empty slots: anything
-            outputs["region_texts"] = texts[:, 1:].flatten(0, 1)
+        if there is not None:
+            outputs["regions"] = F.normalize(self._region_rows(found, extras, there).float(), dim=1)
+            outputs["region_texts"] = texts[:, 1:].flatten(0, 1)[there]
         return outputs
+
+    def _region_rows(self, found: dict[str, Dense], extras: Mapping[str, Tensor], there: Tensor) -> Tensor:
+        """What of each region meets its text, [k, D]; empty slots are left out."""
+        if self.config.align == "cls":
+            return found["regions"].pooled
+        if self.config.align == "pooled":
+            return found["regions"].patches.mean((1, 2))
+        boxes, owners = _places(extras["region_boxes"])
+        return roi_mean(found["images"].patches, boxes[there], owners[there])
 
     def _see(self, parts: dict[str, Tensor]) -> dict[str, Dense]:
         """Everything that needs a gradient in one pass of the image tower, the rest in another without one.
@@ -241,12 +254,11 @@ class FarSlip(Contrastive):
             terms["patches"] = config.patch_weight * (1 - outputs["agreement"].mean())
         if config.region_weight:
             labels = batch.extras["region_labels"].flatten()
-            there = labels != EMPTY
+            labels = labels[labels != EMPTY]
             if config.positives == "own":
                 labels = torch.arange(len(labels), device=labels.device) + (world.rank << 32)
-            rows = (outputs[name][there] for name in ("regions", "region_texts"))
-            aligned = region_alignment(*rows, labels[there], outputs["scale"], world)
-            terms["regions"] = config.region_weight * aligned
+            rows = outputs["regions"], outputs["region_texts"]
+            terms["regions"] = config.region_weight * region_alignment(*rows, labels, outputs["scale"], world)
         return terms
 
     def chance(self, rows: int) -> float | None:
@@ -321,24 +333,42 @@ def run(config: Config, data: Path, out: Path, on_progress: OnProgress | None = 
         )
     with open_world(config.loop.device) as world:
         start = start_of(config)
-        model = FarSlip(start.towers, config, side_px=start.image_px, mean=start.mean, std=start.std)
-        report = fit(
-            "farslip",
-            config,
-            config.loop,
-            start,
-            model,
-            *sets_of(config, data),
-            parts_of(config, start.image_px),
-            out,
-            world,
-            evaluate=recall_on(config.validation, data, start),
-            on_progress=on_progress,
+        return tune_on(
+            config, start, *sets_of(config, data), out, world, recall_on(config.validation, data, start), on_progress
         )
-        if not world.leads:
-            return out
-        take_best(report, model, out)
-        return keep(start, model, Tuning(), out)
+
+
+def tune_on(
+    config: Config,
+    start: Start,
+    sets: Sequence[PairSet],
+    weights: Sequence[float],
+    out: Path,
+    world: World,
+    evaluate: Evaluate | None = None,
+    on_progress: OnProgress | None = None,
+) -> Path:
+    """`run` on sets that are open already. Returns the folder of the tuned model."""
+    model = FarSlip(start.towers, config, side_px=start.image_px, mean=start.mean, std=start.std)
+    prepare = parts_of(config, start.image_px)
+    report = fit(
+        "farslip",
+        config,
+        config.loop,
+        start,
+        model,
+        sets,
+        weights,
+        prepare,
+        out,
+        world,
+        evaluate=evaluate,
+        on_progress=on_progress,
+    )
+    if not world.leads:
+        return out
+    take_best(report, model, out)
+    return keep(start, model, Tuning(), out)
 
 
 def sets_of(config: Config, data: Path) -> tuple[list[PairSet], list[float]]:

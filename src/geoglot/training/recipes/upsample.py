@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,7 @@ class Config:
 
     model: str
     data: tuple[DataSource, ...]
-    shape: UpsamplerShape = UpsamplerShape()
+    shape: UpsamplerShape = field(default_factory=UpsamplerShape)
     batches: int = 500
     batch: int = 4
     side_px: int = 0

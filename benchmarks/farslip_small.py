@@ -1,0 +1,313 @@
+"""FarSLIP's claims at small scale on real data, and geoglot-mini after its tuning.
+
+    python benchmarks/farslip_small_data.py --data ../shared/data --work runs/farslip-small --model mini-torch
+    python benchmarks/farslip_small.py train --work runs/farslip-small --model mini-torch
+    python benchmarks/farslip_small.py score --work runs/farslip-small --model mini-torch --data ../shared/data
+    python benchmarks/farslip_small.py report --work runs/farslip-small
+
+All runs begin with the same model (`python -m geoglot.evaluation.release_torch` writes it) and see the same windows in
+the same order. `plain`, `stage1` and `patch_to_cls` take the same number of steps; `plain2`, `stage2`, `pooled` and
+`roi` go on from `plain` or `stage1` for as many again. The lower half of the image tower stays as it is.
+Sizes of windows and thresholds are chosen on Dubai's validation tile, on images of VHR-10 train that training did not
+see, and on the Philippines' buildings; the tests are looked at once, with that choice. Every run and score is kept
+in --work, so a killed command goes on where it was. Pixels, weights and results there are not part of the project.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import farslip_small_data as small
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoglot.data.regions import RegionSource, open_regions
+from geoglot.data.samples import read_samples
+from geoglot.data.segmentation import SegmentationSet, open_segmentation
+from geoglot.evaluation.embeddings import encode_samples
+from geoglot.evaluation.questions import zero_shot
+from geoglot.evaluation.retrieval import caption_retrieval
+from geoglot.evaluation.segmentation import confusion, intersections_unions, score
+from geoglot.models.encoder import DenseEncoder, dense, load_encoder
+from geoglot.tasks.segment import Segmenter, SegmentSettings, segment_picture
+from geoglot.tasks.segment_plan import ArrayPicture
+from geoglot.tasks.segment_words import AUTO
+from geoglot.training.journal import Progress
+from geoglot.training.recipes.farslip import Config, start_of, tune_on
+from geoglot.training.region_pairs import RegionPairs
+from geoglot.training.settings import Loop
+from geoglot.training.world import open_world
+
+PATCHES, REGIONS = {"patch_weight": 1.0}, {"region_weight": 1.0}
+FROZEN = ("towers.visual.stem.*", "towers.visual.stages.[0-3].*")
+WINDOWS = {"dubai": (112, 160, 224), "vhr10": (112, 160, 224), "oam": (224, 448)}  # px of the scene, seen as 224 px
+THRESHOLDS = (0.0, 0.3, 0.5, 0.7, 0.9)
+CHOICE_IMAGES = 24  # of VHR-10 train
+
+
+@dataclass(frozen=True)
+class Run:
+    """What differs from plain tuning; after which run; how many times the usual steps."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    after: str = ""
+    longer: float = 1.0
+
+
+RUNS = {
+    "plain": Run(),
+    "stage1": Run(PATCHES),
+    "patch_to_cls": Run(PATCHES | {"distill": "roi2cls"}),
+    "plain2": Run(after="plain"),
+    "stage2": Run(REGIONS | {"align": "cls"}, "stage1"),
+    "pooled": Run(REGIONS | {"align": "pooled"}, "stage1"),
+    "roi": Run(REGIONS | {"align": "roi"}, "stage1"),
+    "tuned": Run(REGIONS | {"align": "cls"}, "stage1", 3.0),
+    "tuned_roi": Run(REGIONS | {"align": "roi"}, "stage1", 3.0),
+}
+USUAL = ("plain", "stage1", "patch_to_cls", "plain2", "stage2", "pooled", "roi")
+
+
+# --- training -----------------------------------------------------------------------------------
+
+
+def config_of(run: Run, args: argparse.Namespace, seed: int) -> Config:
+    steps = round(args.steps * run.longer)
+    loop = Loop(
+        batch=args.batch,
+        steps=steps,
+        learning_rate=args.learning_rate,
+        allow_high_learning_rate=True,
+        weight_decay=0.05,
+        warmup=steps // 10,
+        clip=1.0,
+        ema=0.98,
+        freeze=FROZEN,
+        seed=seed,
+        checkpoint_every=50,
+        log_every=20,
+        workers=1,
+        device="cpu",
+    )
+    begin = {"init_from": str(folder_of(args.work, run.after, seed))} if run.after else {"model": str(args.model)}
+    windows = tuple(RegionSource(name, "coco") for name in small.SHARES)  # as a record: the arrays are opened below
+    return Config(
+        loop=loop, regions=windows, loss="multi_positive", crops=2, most_regions=3, region_px=(10.0, 1024.0),
+        **begin, **run.options,
+    )  # fmt: skip
+
+
+def folder_of(work: Path, name: str, seed: int) -> Path:
+    return work / "runs" / f"{name}-{seed}"
+
+
+def train(args: argparse.Namespace) -> None:
+    """Every run that is asked for and not there yet, the runs before it first."""
+    torch.set_num_threads(args.threads)
+    sets = [RegionPairs(chips) for chips in small.load(args.work)]
+    for seed in args.seeds:
+        for name in with_those_before(args.runs):
+            out = folder_of(args.work, name, seed)
+            if (out / "model" / "card.toml").is_file():
+                continue
+            began = perf_counter()
+            config = config_of(RUNS[name], args, seed)
+            with open_world("cpu") as world:
+                weights = list(small.SHARES.values())
+                tune_on(config, start_of(config), sets, weights, out, world, on_progress=_say(name))
+            spent = {"seconds": round(perf_counter() - began), "machine": platform.platform()}
+            (out / "time.json").write_text(json.dumps(spent))
+
+
+def with_those_before(names: Sequence[str]) -> list[str]:
+    """The runs in an order in which each comes after what it begins with."""
+    order: dict[str, None] = {}
+    for name in names:
+        order |= dict.fromkeys(([RUNS[name].after] if RUNS[name].after else []) + [name])
+    return list(order)
+
+
+def _say(name: str) -> Callable[[Progress], None]:
+    return lambda p: print(f"{name} {p.step}/{p.steps} loss {p.loss:.3f} {p.samples_per_s:.1f}/s", flush=True)
+
+
+# --- scoring ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a set's scenes are segmented."""
+
+    window_px: int
+    threshold: float
+
+
+def segmented(encoder: DenseEncoder, data: SegmentationSet, window_px: int) -> NDArray[np.int64]:
+    """Intersections and unions [N, thresholds, 2, K] at one size of windows. Without a background there is one
+    threshold."""
+    inner = [",".join(words) for at, words in enumerate(data.classes) if at != data.background]
+    has_background = data.background is not None
+    settings = SegmentSettings(
+        window_px=window_px, model_px=224, overlap=0.25, presence=0.0, background=(AUTO,) if has_background else None
+    )
+    segmenter = Segmenter(encoder, inner, settings)
+    thresholds = THRESHOLDS if has_background else THRESHOLDS[:1]
+    rows = []
+    for i in range(len(data)):
+        image, truth = data.image(i), data.mask(i)
+        chances = segment_picture(segmenter, ArrayPicture(image)).probabilities  # [H, W, 1 + K], background first
+        answers = [_answer(chances, threshold, has_background) for threshold in thresholds]
+        rows.append([intersections_unions(confusion(answer, truth, len(data.classes))) for answer in answers])
+    return np.array(rows)
+
+
+def _answer(chances: NDArray[np.float32], threshold: float, has_background: bool) -> NDArray[np.uint8]:
+    best = chances.argmax(2)
+    if not has_background:
+        return (best - 1).astype(np.uint8)
+    return np.where(chances.max(2) < threshold, 0, best).astype(np.uint8)
+
+
+def choose(encoder: DenseEncoder, data: SegmentationSet, windows: Sequence[int]) -> tuple[Choice, float]:
+    """The size of windows and threshold with the best mean IoU."""
+    found = []
+    for window_px in windows:
+        parts = segmented(encoder, data, window_px)
+        for at in range(parts.shape[1]):
+            made = score(parts[:, at], tuple(words[0] for words in data.classes), rounds=1)
+            found.append((made.miou, Choice(window_px, THRESHOLDS[at])))
+    best = max(found, key=lambda pair: pair[0])
+    return best[1], best[0]
+
+
+def tested(encoder: DenseEncoder, data: SegmentationSet, choice: Choice) -> dict[str, Any]:
+    parts = segmented(encoder, data, choice.window_px)
+    at = THRESHOLDS.index(choice.threshold) if parts.shape[1] > 1 else 0
+    made = score(parts[:, at], tuple(words[0] for words in data.classes))
+    classes = dict(zip(made.names, np.round(made.iou, 2).tolist(), strict=True))
+    return {"value": made.miou, "interval": made.interval, "classes": classes, "choice": asdict(choice)}
+
+
+def held_out(data: Path) -> SegmentationSet:
+    """Images of VHR-10 train that training did not see."""
+    regions, _, rows = small.vhr10_parts(data)
+    names = {Path(regions.record(i).image).name for i in rows[:CHOICE_IMAGES]}
+    whole = open_segmentation("vhr10", data / "vhr10", "train")
+    return replace(whole, scenes=tuple(scene for scene in whole.scenes if scene.image.name in names))
+
+
+def scores_of(encoder: DenseEncoder, data: Path) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Every measurement by name; nothing is computed until it is called."""
+
+    def segmentation(name: str, valid: Callable[[], SegmentationSet]) -> dict[str, Any]:
+        choice, value = choose(encoder, valid(), WINDOWS[name])
+        return tested(encoder, open_segmentation(name, data / folders[name], "test"), choice) | {"chosen_at": value}
+
+    def plain(name: str, split: str | None) -> dict[str, Any]:
+        samples = read_samples(data / name / "captions.jsonl", split)
+        images = encode_samples(encoder, samples)
+        if name == "ucm":
+            number = zero_shot(encoder, samples, "ucm", "en", images)
+        else:
+            number = next(n for n in caption_retrieval(encoder, samples, images) if n.metric == "mR")
+        return {"value": number.value, "interval": number.interval, "protocol": number.protocol}
+
+    folders = {"dubai": "dubai", "vhr10": "vhr10", "oam": "scenes/oam"}
+    return {
+        "UC Merced top-1": lambda: plain("ucm", None),
+        "RSICD valid mR": lambda: plain("rsicd", "valid"),
+        "Dubai test mIoU": lambda: segmentation("dubai", lambda: open_segmentation("dubai", data / "dubai", "valid")),
+        "VHR-10 test mIoU": lambda: segmentation("vhr10", lambda: held_out(data)),
+        "Kampala mIoU": lambda: segmentation("oam", lambda: open_segmentation("oam", data / "scenes/oam", "valid")),
+        "VHR-10 pointing": lambda: pointing(encoder, data),
+    }
+
+
+def pointing(encoder: DenseEncoder, data: Path) -> dict[str, Any]:
+    """Share of (image, class) pairs whose best place lies inside an instance of the class."""
+    from geoglot.evaluation.pointing import pointing_accuracy
+
+    number = pointing_accuracy(encoder, open_regions(RegionSource("vhr10", "coco", split="test"), data))
+    return {"value": number.value, "interval": number.interval, "protocol": number.protocol}
+
+
+def score_all(args: argparse.Namespace) -> None:
+    """Every measurement of every model that is not kept yet."""
+    models = {"start": args.model}
+    for seed in args.seeds:
+        models |= {f"{name}-{seed}": folder_of(args.work, name, seed) / "model" for name in args.runs}
+    (args.work / "scores").mkdir(exist_ok=True)
+    for name, folder in models.items():
+        if not (folder / "card.toml").is_file():
+            print(f"{name}: not trained yet")
+            continue
+        file = args.work / "scores" / f"{name}.json"
+        kept = json.loads(file.read_text()) if file.is_file() else {}
+        encoder = dense(load_encoder(str(folder), runtime="torch", threads=args.threads, device="cpu"))
+        for metric, measure in scores_of(encoder, args.data).items():
+            if metric in kept or (args.only and metric not in args.only):
+                continue
+            began = perf_counter()
+            kept[metric] = measure() | {"seconds": 0}
+            kept[metric]["seconds"] = round(perf_counter() - began)
+            file.write_text(json.dumps(kept, indent=1))
+            print(f"{name}: {metric} {kept[metric]['value']:.2f} ({kept[metric]['seconds']} s)", flush=True)
+
+
+# --- reporting ----------------------------------------------------------------------------------
+
+
+def report(args: argparse.Namespace) -> None:
+    """A Markdown table: mean over seeds, and the 95 % bootstrap interval of the first seed; then the choices."""
+    found = {file.stem: json.loads(file.read_text()) for file in sorted((args.work / "scores").glob("*.json"))}
+    metrics = list(dict.fromkeys(metric for table in found.values() for metric in table))
+    print("| run |" + "".join(f" {metric} |" for metric in metrics))
+    print("|---|" + "---|" * len(metrics))
+    for name in ["start", *RUNS]:
+        tables = [t for key, t in found.items() if key == name or key.rpartition("-")[0] == name]
+        if tables:
+            print(f"| {name} |" + "".join(f" {_cell([t[m] for t in tables if m in t])} |" for m in metrics))
+    for key, table in found.items():
+        for metric, entry in table.items():
+            if "choice" in entry:
+                print(f"\n{key}, {metric}: {entry['choice']}, {entry['classes']}")
+
+
+def _cell(entries: list[dict[str, Any]]) -> str:
+    if not entries:
+        return ""
+    values = [entry["value"] for entry in entries]
+    spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    interval = entries[0].get("interval")
+    return f"{np.mean(values):.1f}{spread}" + (f" ({interval[0]:.1f} to {interval[1]:.1f})" if interval else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("train", "score", "report"))
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--model", type=Path, help="folder of the model that all runs begin with")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--runs", nargs="+", choices=list(RUNS), default=list(USUAL))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--only", nargs="+", help="metrics to score")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    {"train": train, "score": score_all, "report": report}[args.what](args)
+
+
+if __name__ == "__main__":
+    main()
