@@ -159,6 +159,7 @@ def masks(data: Path, name: str) -> Iterator[Chip]:
     """Windows of scenes with dense masks."""
     scenes = open_segmentation(name, data / name, "train")
     words = [synonyms[0] for synonyms in scenes.classes]
+    vague = {words.index("land")} if name == "nymaps" else set()  # on a street map it is all that has no name
     rng = np.random.default_rng(2)
     for i in range(len(scenes)):
         image, mask = scenes.image(i), scenes.mask(i)
@@ -168,7 +169,7 @@ def masks(data: Path, name: str) -> Iterator[Chip]:
             left, top = rng.uniform(0, mask.shape[1] - side), rng.uniform(0, mask.shape[0] - side)
             window = (left, top, left + side, top + side)
             labels = np.asarray(Image.fromarray(mask).resize((SIDE, SIDE), Image.Resampling.NEAREST, box=window))
-            shares = {c: float((labels == c).mean()) for c in np.unique(labels).tolist() if c != IGNORED}
+            shares = {c: float((labels == c).mean()) for c in np.unique(labels).tolist() if c not in {IGNORED, *vague}}
             most = sorted((c for c in shares if shares[c] > 0.1), key=lambda c: -shares[c])
             if not most:
                 continue
