@@ -226,6 +226,27 @@ def chip_id(scene_id: str, window: Window) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Spot:
+    """Where in a chip the evidence for a question is strongest.
+
+    Attributes:
+        score: Log-odds of the best place against what else it may show; comparable within one answer.
+        x_px, y_px: The place, in full-resolution pixels of the scene.
+        window: Around the evidence.
+        lonlat: The place in degrees; None without a georeference.
+        bbox_lonlat, footprint_lonlat: Of the window; None and empty without a georeference.
+    """
+
+    score: float
+    x_px: float
+    y_px: float
+    window: Window
+    lonlat: tuple[float, float] | None = None
+    bbox_lonlat: Bbox | None = None
+    footprint_lonlat: tuple[Ring, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """One answer to a query.
 
@@ -237,6 +258,7 @@ class Match:
         chip: The chip found.
         scene: The scene it was cut from.
         merged: How many further chips that overlap this one were folded into it.
+        spot: Where in the chip; None unless it was looked for.
     """
 
     rank: int
@@ -245,3 +267,4 @@ class Match:
     chip: Chip
     scene: SceneInfo
     merged: int = 0
+    spot: Spot | None = None

@@ -5,6 +5,9 @@
 In the flat formats `box_px` becomes x0_px y0_px x1_px y1_px and `bbox_lonlat` west south east north; west > east means
 that a place crosses the antimeridian. `footprint` is the geometry. A scene without a georeference has none: its
 geometry is null, never invented.
+
+An answer that was pointed (`geoglot.archive.point`) has `spot` as well: x_px y_px box_px lonlat bbox_lonlat footprint
+score; in the flat formats spot_score spot_x_px spot_y_px spot_lon spot_lat and the box as spot_x0_px ... spot_north.
 """
 
 from __future__ import annotations
@@ -12,13 +15,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoglot.errors import StorageError, UnknownNameError
-from geoglot.types import Chip, Match
+from geoglot.types import Chip, Match, Ring, Spot
 
 if TYPE_CHECKING:
     from geoglot.archive.query import SearchResult
@@ -84,6 +87,7 @@ def write_answers(path: Path | str, answers: Iterable[Answered]) -> None:
 def record(match: Match) -> dict[str, Any]:
     """A match as plain JSON values; `footprint` is a GeoJSON geometry or None."""
     chip, scene = match.chip, match.scene
+    pointed = {"spot": spot_record(match.spot)} if match.spot else {}
     return {
         "rank": match.rank,
         "score": round(match.score, DECIMALS),
@@ -99,24 +103,46 @@ def record(match: Match) -> dict[str, Any]:
         "chip_id": chip.chip_id,
         "ground_m": chip.ground_m,
         "merged": match.merged,
+        **pointed,
+    }
+
+
+def spot_record(spot: Spot) -> dict[str, Any]:
+    """Where in a chip, as plain JSON values."""
+    return {
+        "score": round(spot.score, DECIMALS),
+        "x_px": round(spot.x_px, 1),
+        "y_px": round(spot.y_px, 1),
+        "box_px": list(spot.window.box_px),
+        "lonlat": list(spot.lonlat) if spot.lonlat else None,
+        "bbox_lonlat": list(spot.bbox_lonlat.lonlat) if spot.bbox_lonlat else None,
+        "footprint": _outline(spot.footprint_lonlat),
     }
 
 
 def geometry(chip: Chip) -> dict[str, Any] | None:
     """The outline as a GeoJSON geometry; two polygons beside the antimeridian; None without a georeference."""
+    return _outline(chip.footprint_lonlat)
+
+
+def _outline(rings: tuple[Ring, ...]) -> dict[str, Any] | None:
     from geoglot.imagery.vectors import Feature, to_geojson
 
-    outline: dict[str, Any] | None = to_geojson([Feature(chip.footprint_lonlat)])["features"][0]["geometry"]
+    outline: dict[str, Any] | None = to_geojson([Feature(rings)])["features"][0]["geometry"]
     return outline
 
 
 def flat(match: Match) -> dict[str, Any]:
     """A match as scalars, for tables and for properties that any desktop GIS can show."""
     values = record(match)
+    spot = values.pop("spot", None)
     box_px, bbox = values.pop("box_px"), values.pop("bbox_lonlat")
     del values["footprint"]
     values |= dict(zip(("x0_px", "y0_px", "x1_px", "y1_px"), box_px, strict=True))
     values |= dict(zip(("west", "south", "east", "north"), bbox or (None,) * 4, strict=True))
+    if spot is not None:
+        facts = (spot["score"], spot["x_px"], spot["y_px"], *(spot["lonlat"] or (None,) * 2))
+        values |= dict(zip(_SPOT, (*facts, *spot["box_px"], *(spot["bbox_lonlat"] or (None,) * 4)), strict=True))
     return values
 
 
@@ -151,16 +177,24 @@ def _csv(result: SearchResult, query: str) -> bytes:
     """Comma separated with a header; the last column, `footprint_wkt`, lets a GIS place the rows."""
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\r\n")
-    writer.writerow(_columns())
+    writer.writerow(_columns(result.matches))
     for match in result.matches:
-        writer.writerow([*flat(match).values(), _wkt(match.chip)])
+        values = flat(match)
+        writer.writerow([*(values.get(name) for name in _columns(result.matches)[:-1]), _wkt(match.chip)])
     return stream.getvalue().encode("utf-8", "replace")
 
 
-def _columns() -> tuple[str, ...]:
+_SPOT = (
+    "spot_score", "spot_x_px", "spot_y_px", "spot_lon", "spot_lat",
+    "spot_x0_px", "spot_y0_px", "spot_x1_px", "spot_y1_px", "spot_west", "spot_south", "spot_east", "spot_north",
+)  # fmt: skip
+
+
+def _columns(matches: Sequence[Match]) -> tuple[str, ...]:
     numbers = ("rank", "score", "confidence", "scene", "uri", "acquired", "sensor", "gsd_m", "chip_id", "ground_m")
     boxes = ("x0_px", "y0_px", "x1_px", "y1_px", "west", "south", "east", "north")
-    return (*numbers, "merged", *boxes, "footprint_wkt")
+    spots = _SPOT if any(match.spot for match in matches) else ()
+    return (*numbers, "merged", *boxes, *spots, "footprint_wkt")
 
 
 def _wkt(chip: Chip) -> str:
@@ -175,7 +209,7 @@ def _parquet(result: SearchResult, query: str) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema(pa)
+    schema = _schema(pa, result.matches)
     kinds = sorted({geom["type"] for m in result.matches if (geom := geometry(m.chip))})
     geo = {
         "version": "1.1.0",
@@ -198,9 +232,10 @@ def _rows(matches: Iterable[Match]) -> Iterable[dict[str, Any]]:
         yield {**flat(match), "acquired": match.scene.acquired, "geometry": shapely.to_wkb(shape) if shape else None}
 
 
-def _schema(pa: Any) -> Any:
-    words, whole = ("scene", "uri", "sensor", "chip_id"), ("rank", "merged", "x0_px", "y0_px", "x1_px", "y1_px")
+def _schema(pa: Any, matches: Sequence[Match]) -> Any:
+    words, whole = ["scene", "uri", "sensor", "chip_id"], ["rank", "merged", "x0_px", "y0_px", "x1_px", "y1_px"]
+    whole += [f"spot_{name}" for name in whole[2:]]
     kinds = {name: pa.string() for name in words} | {name: pa.int64() for name in whole}
     kinds |= {"acquired": pa.timestamp("us", tz="UTC"), "geometry": pa.binary()}
-    names = [*_columns()[:-1], "geometry"]
+    names = [*_columns(matches)[:-1], "geometry"]
     return pa.schema([(name, kinds.get(name, pa.float64())) for name in names])

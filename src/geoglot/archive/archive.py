@@ -237,6 +237,7 @@ class Archive:
         offset: int = 0,
         merge: bool = True,
         exact_limit: int = EXACT_LIMIT,
+        point: int = 0,
     ) -> SearchResult:
         """Ask. Filters run first; then all that is left is ranked.
 
@@ -247,22 +248,30 @@ class Archive:
             offset: How many of the best to leave out; `offset=limit` is the second page.
             merge: Fold hits that overlap a better hit of the same scene into it.
             exact_limit: Most chips to compare one by one before the approximate index is used.
+            point: Look again, closer, at so many of the best chips: they are read from their scenes, ranked anew by
+                what is found inside, and say where (`Match.spot`). See geoglot.archive.point.
 
         Raises:
             QueryError: The query cannot be run (EmptyQueryError, UnknownWordsError among them).
             UnknownNameError: The filter names a sensor or scene that is not there.
-            UsageError: A limit or offset out of range, or no encoder for a text.
+            UsageError: A number out of range, no encoder for a text, or pointing with a model that cannot.
+            SourceError, SceneError: Of a scene that must be read again.
         """
         started = time.perf_counter()
-        if limit < 1 or offset < 0:
-            raise UsageError(f"limit {limit}, offset {offset}: limit must be at least 1 and offset at least 0")
+        if limit < 1 or offset < 0 or point < 0:
+            raise UsageError(
+                f"limit {limit}, offset {offset}, point {point}: limit must be at least 1, the others at least 0"
+            )
         snapshot = self._snapshot
         terms = parse_terms(terms) if isinstance(terms, str) else terms
         query = query_vector(terms, self.encoder, snapshot)
         selection = select(snapshot, filter)
         ranker, path = self._ranker(snapshot, query, selection, filter, exact_limit)
-        page = list(islice(hits(snapshot, ranker, selection, merge=merge), offset, offset + limit))
-        matches, nothing = self._judge(snapshot, query, ranker, page, offset)
+        skip = 0 if point else offset
+        page = list(islice(hits(snapshot, ranker, selection, merge=merge), skip, max(offset + limit, point)))
+        matches, nothing = self._judge(snapshot, query, ranker, page, skip)
+        if point:
+            matches = self._pointed(matches, query, point)[offset : offset + limit]
         return SearchResult(
             matches,
             nothing,
@@ -274,6 +283,14 @@ class Archive:
             selection.unplaced,
             self.calibrated,
         )
+
+    def _pointed(self, matches: tuple[Match, ...], query: NDArray[np.float32], count: int) -> tuple[Match, ...]:
+        from geoglot.archive.point import pointed
+        from geoglot.models.encoder import dense
+
+        if self.encoder is None:
+            raise UsageError("the archive was opened without a model", hint="Archive.open(path, load_encoder(name))")
+        return (*pointed(matches[:count], query, dense(self.encoder)), *matches[count:])
 
     def _ranker(
         self,

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from geoglot.types import Match
+from geoglot.types import Match, Spot
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,14 +89,27 @@ def match_table(matches: Sequence[Match]) -> Table:
     table.add_column("place", no_wrap=True, min_width=10)
     table.add_column("side", justify="right", no_wrap=True)
     table.add_column("date", no_wrap=True, min_width=10)
+    if any(match.spot for match in matches):
+        table.add_column("spot", no_wrap=True)
     for match in matches:
         date = f"{match.scene.acquired:%Y-%m-%d}" if match.scene.acquired else "-"
         facts = (place(match), metres(match.chip.ground_m), date)
         sure = match.confidence
         style = "dim" if sure is not None and sure < LIKELY else None
         rating = f"{match.score:.3f}" if sure is None else f"{sure:.0%}"
-        table.add_row(str(match.rank), rating, match.scene.name, *facts, style=style)
+        spots = (spot_place(match.spot),) if len(table.columns) > len(facts) + 3 else ()
+        table.add_row(str(match.rank), rating, match.scene.name, *facts, *spots, style=style)
     return table
+
+
+def spot_place(spot: Spot | None) -> str:
+    """Where in a chip, for people."""
+    if spot is None:
+        return "-"
+    if spot.lonlat is None:
+        return f"px {spot.x_px:.0f},{spot.y_px:.0f}"
+    lon, lat = spot.lonlat
+    return f"{abs(lat):.5f} {'S' if lat < 0 else 'N'} {abs(lon):.5f} {'W' if lon < 0 else 'E'}"
 
 
 def info_table(found: ArchiveInfo) -> Table:

@@ -67,6 +67,12 @@ def search(
         float | None, typer.Option(min=0.0, max=1.0, help="Leave out what is less likely.")
     ] = None,
     no_merge: Annotated[bool, typer.Option("--no-merge", help="Do not fold overlapping places into one.")] = False,
+    point: Annotated[
+        bool, typer.Option("--point", help="Look closer at the best chips, and say where in each.")
+    ] = False,
+    candidates: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many of the best chips --point looks at.")
+    ] = 50,
     show_all: Annotated[bool, typer.Option("--all", help="Show the nearest misses too when nothing matches.")] = False,
     format: Annotated[
         str | None,
@@ -107,7 +113,7 @@ def search(
     )
     skip = _offset(offset, page, limit)
     opened = Archive.open(archive, load_encoder(model or _model_of(archive)))
-    found = opened.search(terms, wanted, limit=limit, offset=skip, merge=not no_merge)
+    found = opened.search(terms, wanted, limit=limit, offset=skip, merge=not no_merge, point=candidates * point)
     result = _shown(found, min_confidence, show_all)
     _comment(found, result, wanted, skip)
     _deliver(result, question, chosen, output)

@@ -12,6 +12,7 @@ from geoglot.tasks.asked import Asked
 from geoglot.tasks.registry import Report, option
 
 MAX_MATCHES = 10_000
+MAX_POINTED = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class ExportRequest(Asked):
     min_confidence: float = option("leave out what is less likely, 0 to 1", 0.0)
     merge: bool = option("fold what overlaps a better hit", True)
     all: bool = option("give the nearest misses too when nothing matches", False)
+    point: int = option("look closer at so many of the best chips, and say where in each; 0 to 200", 0)
 
 
 def export(archive: Archive, request: ExportRequest, folder: Path, report: Report) -> None:
@@ -37,11 +39,16 @@ def export(archive: Archive, request: ExportRequest, folder: Path, report: Repor
         raise UnknownNameError("format", request.format, FORMATS)
     if not 1 <= request.limit <= MAX_MATCHES:
         raise UsageError(f"limit {request.limit} must lie in 1 to {MAX_MATCHES:,}")
+    if not 0 <= request.point <= MAX_POINTED:
+        raise UsageError(f"point {request.point} must lie in 0 to {MAX_POINTED}")
     question = request.question()
     if not question:
         raise EmptyQueryError("nothing to search for", hint="Give q, like or image.")
     report(0.1, "searching")
-    found = archive.search(question.terms(archive), request.filter(), limit=request.limit, merge=request.merge)
+    terms = question.terms(archive)
+    found = archive.search(
+        terms, request.filter(), limit=request.limit, merge=request.merge, point=request.point
+    )
     kept = () if found.nothing_matches and not request.all else found.matches
     likely = tuple(m for m in kept if m.confidence is None or m.confidence >= request.min_confidence)
     named = tuple(replace(m, scene=replace(m.scene, uri=public_uri(m.scene.uri))) for m in likely)
