@@ -195,7 +195,7 @@ def test_a_build_is_read_back_whole(tmp_path: Path) -> None:
     report = build_regions(parts, tmp_path / "out", rename={"plane": "airplane"})
     assert (report.records, report.regions, report.captioned, report.done_before) == (4, 6, 4, 0)
     assert report.categories == {"storage tank": 3, "airplane": 1, "water": 1, "road": 1}
-    assert report.skipped == {"objects": {}, "areas": {"# areas smaller than # px": 1}}
+    assert report.skipped == {"objects": {}, "areas": {"N areas smaller than N px": 1}}
     back = open_regions(RegionSource("out", "mgrs"), tmp_path)
     assert back.skipped == back.notes == ()
     assert back.categories == ("storage tank", "airplane", "water", "road")

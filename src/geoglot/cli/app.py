@@ -52,6 +52,7 @@ VERBS = {
     "train": "Train a model by a recipe.",
     "segment": "Map classes, asked for in words, over a scene: a class map for QGIS.",
     "task": "What else can be done with an archive: classify, export, heat maps.",
+    "data": "Look into sets of regions and dense masks; build region sets from them.",
     "serve": "Serve archives: a STAC API with language search, map tiles, and tasks.",
     "demo": "First success: draw a country, index it, ask five questions in five languages.",
     "eval": "Measure models by a named protocol, beside the published numbers.",

@@ -67,7 +67,7 @@ class BuildReport:
         done_before: Records that an earlier run had finished.
         captioned: Records whose captions were made now; the others brought their own, or were done before.
         categories: Name -> regions, in the order of the ids.
-        skipped: Source -> reason (its numbers as "#") -> how often.
+        skipped: Source -> reason (its numbers as "N") -> how often.
         captioners: Who spoke, or would.
         dry_run: Nothing was written.
     """
@@ -131,7 +131,7 @@ def build_regions(
 
 def kinds(skipped: Sequence[tuple[str, str]]) -> dict[str, int]:
     """Reason without its numbers -> how often."""
-    return dict(Counter(re.sub(r"-?\d[\d.,e+-]*\d|\d", "#", reason) for _, reason in skipped).most_common())
+    return dict(Counter(re.sub(r"-?\d(?:[\d.,e+-]*\d)?", "N", reason) for _, reason in skipped).most_common())
 
 
 class _Build:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,6 +165,11 @@ class RegionSet:
     def image(self, i: int) -> NDArray[np.uint8]:
         """The pixels of image i, uint8 [H, W, 3]. Raises SampleError."""
         return read_rgb(Path(self.records[i].image)) if self.pixels is None else self.pixels(i)
+
+    def counts(self) -> dict[str, int]:
+        """Category -> regions, in the order of the categories."""
+        seen = Counter(region.category for record in self.records for region in record.regions)
+        return {category: seen[category] for category in self.categories}
 
     def fingerprint(self) -> str:
         """Changes when regions, captions, or sizes and times of the images changed; pixels are not read."""
