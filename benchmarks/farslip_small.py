@@ -51,7 +51,7 @@ PATCHES, REGIONS = {"patch_weight": 1.0}, {"region_weight": 1.0}
 FROZEN = ("towers.visual.stem.*", "towers.visual.stages.[0-3].*")
 WINDOWS = {"dubai": (112, 160, 224), "vhr10": (112, 160, 224), "oam": (224, 448)}  # px of the scene, seen as 224 px
 THRESHOLDS = (0.0, 0.3, 0.5, 0.7, 0.9)
-CHOICE_IMAGES = 24  # of VHR-10 train
+CHOICE_IMAGES = 16  # of VHR-10 train
 
 
 @dataclass(frozen=True)
