@@ -1,0 +1,118 @@
+"""Where is it, and is it found though it is small? Pointing and small-object search on VHR-10, with and without --point.
+
+    python benchmarks/pointing.py --data ../shared/data
+    python benchmarks/pointing.py --data ../shared/data --model FOLDER --json runs/pointing.json
+    python benchmarks/pointing.py --data ../shared/data --choose        # weight and zooms, on VHR-10 train only
+
+Measures as geoglot.evaluation.pointing defines them, on VHR-10 test: pointing accuracy (target 60 %), and recall of
+objects whose longer side is below 32 px (target: --point brings 20 % relative). Chips are the whole images, of which few
+hold only small objects of a class; and windows of 256 px, of which more do. Two minutes for geoglot-mini on two cores;
+--choose takes ten.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geoglot.archive.evidence import ZOOMS
+from geoglot.archive.point import CANDIDATES, WEIGHT
+from geoglot.data.regions.open import open_regions
+from geoglot.data.regions.schema import RegionSet, RegionSource
+from geoglot.evaluation.pointing import look, pointing_accuracy, small_object_recall
+from geoglot.models.encoder import dense, load_encoder
+
+KS = (5, 10, 20)
+CHIPS = (None, 256)
+TRIED_ZOOMS = ((0.5,), (1.0,), (0.5, 1.0), (0.75, 1.5), (0.5, 0.75, 1.0))
+TRIED_WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0)
+CHOSEN_ON = 150  # images of the train split
+
+
+def regions_of(data: Path, split: str) -> RegionSet:
+    """VHR-10."""
+    return open_regions(RegionSource("vhr10", "coco", split=split), data)
+
+
+def told(done: int, total: int) -> None:
+    """Progress on stderr."""
+    if done % 10 == 0 or done == total:
+        print(f"\r{done}/{total} images", end="" if done < total else "\n", file=sys.stderr, flush=True)
+
+
+def percent(value: float, interval: tuple[float, float]) -> str:
+    """With its interval."""
+    return f"{value:.1f} % [{interval[0]:.1f}, {interval[1]:.1f}]"
+
+
+def measure(encoder: Any, data: Path, limit: int | None) -> dict[str, Any]:
+    """Everything on the test split."""
+    test = regions_of(data, "test")
+    started = time.perf_counter()
+    point = pointing_accuracy(encoder, test, limit=limit, told=told)
+    print(f"pointing accuracy {percent(point.accuracy, point.interval)}, in outline {point.in_outline:.1f} %, "
+          f"{point.pairs} pairs, zooms {ZOOMS}")  # fmt: skip
+    print("  " + ", ".join(f"{name} {hit}/{of}" for name, (hit, of) in point.per_class.items()))
+    result: dict[str, Any] = {"pointing": asdict(point), "small": []}
+    for chip_px in CHIPS:
+        looks = look(encoder, test, chip_px=chip_px, limit=limit, told=told)
+        what = "whole images" if chip_px is None else f"windows of {chip_px} px"
+        print(f"small objects, {len(looks.chips)} chips ({what}), weight {WEIGHT}, {CANDIDATES} candidates")
+        for k in KS:
+            if not looks.relevant.any():
+                print("  no chip holds only small objects of a class")
+                break
+            found = small_object_recall(looks, k)
+            result["small"].append({"chip_px": chip_px, "chips": len(looks.chips), **asdict(found)})
+            print(f"  recall@{k}: {percent(found.plain, found.plain_interval)} -> "
+                  f"{percent(found.pointed, found.pointed_interval)} with --point, {found.gain:+.0f} % relative")  # fmt: skip
+            print("    " + ", ".join(f"{n} {a:.0f} -> {b:.0f} of {r}" for n, (a, b, r) in found.per_class.items()))
+    result["seconds"] = round(time.perf_counter() - started, 1)
+    return result
+
+
+def choose(encoder: Any, data: Path, limit: int | None) -> None:
+    """Zooms by pointing, weight by recall, on the train split."""
+    train = regions_of(data, "train")
+    count = limit or CHOSEN_ON
+    picked = np.linspace(0, len(train) - 1, min(count, len(train))).round().astype(int)
+    part = RegionSet(train.name, tuple(train.record(int(i)) for i in picked), train.categories)
+    for zooms in TRIED_ZOOMS:
+        print(f"zooms {zooms}: pointing {pointing_accuracy(encoder, part, zooms=zooms).accuracy:.1f} %")
+    looks = [(chip_px, look(encoder, part, chip_px=chip_px, told=told)) for chip_px in CHIPS]
+    for weight, (chip_px, seen) in product(TRIED_WEIGHTS, looks):
+        recalls = [small_object_recall(seen, k, weight=weight) for k in KS]
+        print(f"weight {weight}, chips {chip_px or 'whole'}: " + ", ".join(
+            f"@{r.k} {r.plain:.1f} -> {r.pointed:.1f}" for r in recalls))  # fmt: skip
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", default="geoglot-mini")
+    parser.add_argument("--limit", type=int, help="a dry look: so many images")
+    parser.add_argument("--choose", action="store_true")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    encoder = dense(load_encoder(args.model))
+    print(f"{encoder.card.name} {encoder.card.version} ({encoder.card.fingerprint})")
+    if args.choose:
+        choose(encoder, args.data, args.limit)
+        return
+    result = measure(encoder, args.data, args.limit)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps({"model": args.model, **result}, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
