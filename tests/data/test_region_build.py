@@ -197,7 +197,7 @@ def test_a_build_is_read_back_whole(tmp_path: Path) -> None:
     assert report.categories == {"storage tank": 3, "airplane": 1, "water": 1, "road": 1}
     assert report.skipped == {"objects": {}, "areas": {"N areas smaller than N px": 1}}
     back = open_regions(RegionSource("out", "mgrs"), tmp_path)
-    assert back.skipped == back.notes == ()
+    assert (back.skipped, back.notes) == ((), ())
     assert back.categories == ("storage tank", "airplane", "water", "road")
     told = [r for m in parts for r in m.regions.records]
     for mine, theirs in zip(back.records, told, strict=True):

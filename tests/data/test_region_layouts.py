@@ -278,8 +278,13 @@ def test_xml_cannot_hide_a_document_type_in_another_encoding(tmp_path: Path) -> 
         open_regions(RegionSource(".", "voc"), tmp_path)
 
 
+def test_xml_of_nothing_but_depth_is_survived(tmp_path: Path) -> None:
+    found = open_regions(RegionSource(".", "voc"), voc(tmp_path, "<a>" * 100_000 + "</a>" * 100_000 + thing()))
+    assert len(found.record(0).regions) == 1
+
+
 def test_large_label_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoglot.data.regions.gather.read_text.__defaults__", (64,))
+    monkeypatch.setattr("geoglot.data.regions.voc.LARGEST_XML", 64)
     with pytest.raises(SourceError, match="the limit is 64"):
         open_regions(RegionSource(".", "voc"), voc(tmp_path, thing() * 9))
 

@@ -79,8 +79,8 @@ def test_coco(tmp_path: Path) -> None:
     assert [len(found.record(i).regions) for i in range(len(found))] == [2, 0]
     tank, ship = found.record(0).regions
     assert tank == Region((10, 20, 40, 60), "storage tank")
-    assert ship.box_px == (0, 0, 70, 75)  # around both parts
-    assert ship.polygon_px == ((50, 50), (70, 50), (70, 75))  # the larger part
+    assert list(ship.box_px) == [0, 0, 70, 75]  # around both parts
+    assert list(ship.rings[0]) == [(50, 50), (70, 50), (70, 75)]  # the larger part
     assert len(ship.further_px) == 1
     assert ship.text == "a large ship"
     assert (found.record(1).width, found.record(1).height) == (100, 80)  # from the file's header

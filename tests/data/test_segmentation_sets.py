@@ -115,7 +115,7 @@ def test_prepared_layouts(tmp_path: Path, name: str) -> None:
     assert found.mask(0).dtype == np.uint8
     assert found.mask(0)[0].tolist() == wanted
     assert len(found.classes) == max(v for v in wanted if v != 255) + 1
-    assert (found.split, found.ignore) == (split, {IGNORED})
+    assert (found.split, set(found.ignore)) == (split, {IGNORED})
 
 
 @pytest.mark.parametrize(("name", "split"), [("udd5", "val"), ("vdd", "test")])
@@ -351,10 +351,16 @@ def test_damaged_folders(tmp_path: Path) -> None:
         open_segmentation("folder", tmp_path).mask(0)
 
 
+def test_masks_have_the_size_of_their_pictures(tmp_path: Path) -> None:
+    index(own(tmp_path) / "masks" / "a.png", column([0, 1, 2, 0, 0]))
+    with pytest.raises(SampleError, match=r"5 x 6 px, its picture 4 x 6 px"):
+        open_segmentation("folder", tmp_path).mask(0)
+
+
 def test_the_fingerprint_follows_the_files(tmp_path: Path) -> None:
     before = open_segmentation("folder", own(tmp_path)).fingerprint()
     assert open_segmentation("folder", tmp_path).fingerprint() == before
-    index(tmp_path / "masks" / "a.png", column([2, 1, 2, 0, 1], 20))
+    index(tmp_path / "masks" / "a.png", column([2, 1, 2, 0], 20))
     assert open_segmentation("folder", tmp_path).fingerprint() != before
 
 
@@ -454,7 +460,7 @@ def test_building_outlines(tmp_path: Path) -> None:
     assert [reason for _, reason in found.skipped] == ["no outlines"]
     file.write_text('{"type": "FeatureCollection", "features": []}')
     assert set(np.unique(found.mask(0))) == {0, IGNORED}
-    for text, said in (("{", "no GeoJSON"), (outline([30, 1], kind="Point"), "holds a Point")):
+    for text, said in (("{", "no GeoJSON"), (outline([[30, 1]], kind="LineString"), "holds a LineString")):
         file.write_text(text)
         with pytest.raises(SampleError, match=said):
             found.mask(0)

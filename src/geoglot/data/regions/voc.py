@@ -17,6 +17,9 @@ from geoglot.data.regions.schema import RegionSet, RegionSource
 from geoglot.data.whole_images import image_size
 from geoglot.errors import SampleError, SourceError
 
+LARGEST_XML = 4 << 20
+"""Bytes of one file: some 15,000 objects; nested tags alone would make a hundred times that in memory."""
+
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 CORNERS = ("x_left_top", "y_left_top", "x_right_top", "y_right_top",
            "x_right_bottom", "y_right_bottom", "x_left_bottom", "y_left_bottom")  # fmt: skip
@@ -56,7 +59,7 @@ def _wanted(folder: Path, split: str | None, labels: Iterable[str]) -> Iterable[
 def _add(gathering: Gathering, image: Path, file: Path, folder: Path) -> None:
     where = str(file.relative_to(folder))
     try:
-        root, size = parse_xml(read_text(file), where), image_size(image)
+        root, size = parse_xml(read_text(file, LARGEST_XML), where), image_size(image)
     except SampleError as error:
         gathering.wrong(where, str(error))
         return

@@ -208,9 +208,14 @@ def _frozen(pixels: Pixels) -> Pixels:
 
 
 def _label_of(scene: Scene) -> Pixels:
+    """The numbers of a scene's whole mask. Raises SampleError: it is of another size than the picture."""
     if scene.label is None:
         raise SampleError(f"{scene.name} has no mask")
-    return _whole_mask(scene.label, stamp(scene.label))
+    mask, (width, height) = _whole_mask(scene.label, stamp(scene.label)), image_size(scene.image)
+    if mask.shape[:2] != (height, width):
+        told = f"{mask.shape[1]} x {mask.shape[0]} px, its picture {width} x {height} px"
+        raise SampleError(f"{scene.label} has {told}", hint="Take masks and pictures of the same preparation.")
+    return mask
 
 
 # --- partners ------------------------------------------------------------------------------------
