@@ -38,7 +38,7 @@ def segment(
     window_px: Annotated[int | None, typer.Option(metavar="N", help="The same in pixels of the scene.")] = None,
     model_px: Annotated[int | None, typer.Option(metavar="N", help="Side at which the model sees a window.")] = None,
     overlap: Annotated[float, typer.Option(metavar="N", help="Share that windows repeat of their neighbour.")] = 0.5,
-    presence: Annotated[float, typer.Option(metavar="N", help="Leave out less present classes; 0 keeps all.")] = 0.5,
+    presence: Annotated[float, typer.Option(metavar="N", help="Leave out less present classes; 0 keeps all.")] = 0.01,
     cls_bias: Annotated[
         float, typer.Option(metavar="N", help="Weight of a window's own score; SegEarth-OV: -0.3.")
     ] = 0.0,

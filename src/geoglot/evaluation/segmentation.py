@@ -22,9 +22,12 @@ from geoglot.evaluation.number import Interval
 Bytes = NDArray[np.uint8]
 
 Predict = Callable[[Bytes, float | None], Bytes]
-"""RGB uint8 [H, W, 3] and metres a pixel, where known -> class index [H, W]; an index beyond the classes is no answer."""
+"""RGB uint8 [H, W, 3] and metres a pixel, if known -> class index [H, W]; an index beyond the classes is no answer."""
 
 Told = Callable[[int, int], None]
+
+NO_ANSWER = IGNORED
+"""An index that no class has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,3 @@ def _spans(
 def _mean(iou: NDArray[np.float64]) -> float:
     known = iou[~np.isnan(iou)]
     return float(known.mean()) if len(known) else 0.0
-
-
-NO_ANSWER = IGNORED

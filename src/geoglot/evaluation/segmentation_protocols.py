@@ -2,7 +2,7 @@
 
 | protocol | windows | words | bias | below the threshold |
 |---|---|---|---|---|
-| `ovss/farslip` | 448 px image, 224 px chips every 112 px, shown at the model's own side | 80 templates | none | nothing |
+| `ovss/farslip` | 448 px image, 224 px chips every 112 px, at the model's own side | 80 templates | none | nothing |
 | `ovss/segearth-bilinear` | the same, shown as they are | 80 templates | -0.3 of the chip's own score | background |
 | `ovss/geoglot` | as `geoglot segment` does it | 3 templates | none | classes that are not there stay away |
 

@@ -8,6 +8,11 @@ and z = (margin - mean) / std over the margins that these other words get on the
 rest. So haze, a sensor or a drab scene move both alike. The presence of a class is its z at the scene's best patches
 (the quantile 1 - TOP), through the model's logistic curve. Only a few patches of a present class need to be sure; an
 absent one has to convince none. Margins are counted in bins, so memory does not depend on the scene.
+
+How well it works, with geoglot-mini 1 and windows of 224 px: for the ten objects of 40 VHR-10 training images the area
+under the curve is 0.94 (0.5 keeps nine in ten that are there and refuses four in five that are not); for the five land
+covers of Dubai's tile 1 it is 0.66, and words as broad as "land" or "vegetation" stay below 0.3 where they are: narrower
+words speak against them. So the settings' own threshold is low, and only leaves out what is certainly not there.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Batch:
         first: Cell row where they begin.
         columns: Cell columns where they begin.
         images: uint8 [n, h, w, 3]; what is not there is grey.
-        seen: bool [n, Ph, Pw], patches at least half of which hold data.
+        seen: bool [n, Ph, Pw], patches that hold data in at least half of what the picture has of them.
     """
 
     first: int
@@ -230,8 +230,6 @@ def _read_group(picture: Picture, plan: Plan, first: int, columns: tuple[int, ..
     rows = (top - cell, top + height + cell)
     span = (left - cell, columns[-1] * cell + width + cell)
     rgb, valid = _read_area(picture, plan, rows, span)  # a cell more on each side
-    if not valid.all():
-        rgb = np.where(valid[..., None], rgb, np.uint8(FILL))
     kept, images, seen = [], [], []
     for column in columns:
         at = column * cell - left
@@ -239,22 +237,30 @@ def _read_group(picture: Picture, plan: Plan, first: int, columns: tuple[int, ..
         if near.any():
             kept.append(column)
             images.append(rgb[cell : cell + height, at + cell : at + cell + width])
-            seen.append(_by_patch(near[cell : cell + height, cell : cell + width], plan.patch_px))
+            seen.append(_seen(near[cell : cell + height, cell : cell + width], plan, top, column * cell))
     if not kept:
         return Batch(first, (), np.zeros((0, height, width, 3), np.uint8), np.zeros((0, 1, 1), np.bool_))
     return Batch(first, tuple(kept), np.stack(images), np.stack(seen))
 
 
-def _by_patch(valid: Bools, patch: int) -> Bools:
-    height, width = (length // patch for length in valid.shape)
-    share: Bools = valid.reshape(height, patch, width, patch).mean(axis=(1, 3)) >= 0.5
-    return share
+def _seen(valid: Bools, plan: Plan, top: int, left: int) -> Bools:
+    """Which patches [Ph, Pw] of a window hold data in at least half of what the picture has of them."""
+    patch, (height, width) = plan.patch_px, valid.shape
+    inside = np.outer(np.arange(top, top + height) < plan.model_height, np.arange(left, left + width) < plan.model_width)
+    there, could = (
+        mask.reshape(height // patch, patch, width // patch, patch).sum(axis=(1, 3)) for mask in (valid, inside)
+    )
+    seen: Bools = (2 * there >= could) & (there > 0)
+    return seen
 
 
 def _read_area(
     picture: Picture, plan: Plan, rows: tuple[int, int], columns: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], Bools]:
-    """Model pixels of an area that may reach over the picture; beyond it, its border goes on and nothing is valid."""
+    """Model pixels of an area that may reach over the picture; beyond it, its border goes on and nothing is valid.
+
+    What holds no data is grey.
+    """
     y0, y1 = max(rows[0], 0), min(rows[1], plan.model_height)
     x0, x1 = max(columns[0], 0), min(columns[1], plan.model_width)
     top, bottom, high, skip_y = spans(plan.height, plan.model_height, y0, y1)
@@ -262,9 +268,9 @@ def _read_area(
     pixels = picture.read(Window(left, top, right, bottom), (high, wide))
     inside = (slice(skip_y, skip_y + y1 - y0), slice(skip_x, skip_x + x1 - x0))
     around = ((y0 - rows[0], rows[1] - y1), (x0 - columns[0], columns[1] - x1))
+    rgb, valid = pixels.rgb[inside], pixels.valid[inside]
+    if not valid.all():
+        rgb = np.where(valid[..., None], rgb, np.uint8(FILL))
     if not any(sum(around, ())):
-        return pixels.rgb[inside], pixels.valid[inside]
-    return (
-        np.pad(pixels.rgb[inside], (*around, (0, 0)), mode="edge"),
-        np.pad(pixels.valid[inside], around, mode="constant"),
-    )
+        return rgb, valid
+    return np.pad(rgb, (*around, (0, 0)), mode="edge"), np.pad(valid, around, mode="constant")
