@@ -23,13 +23,13 @@ from geoglot.training.journal import Progress, read_log  # noqa: E402
 from geoglot.training.peft.files import load_parts  # noqa: E402
 from geoglot.training.peft.settings import Tuning  # noqa: E402
 from geoglot.training.purification import Judge  # noqa: E402
-from geoglot.training.recipes import contrastive, gaia, purify  # noqa: E402
+from geoglot.training.recipes import contrastive, farslip, gaia, purify  # noqa: E402
 from geoglot.training.registry import RECIPES, load_recipe, run_recipe  # noqa: E402
 from geoglot.training.smoke import SIDE, draw_world  # noqa: E402
 from geoglot.training.starting_point import load_start  # noqa: E402
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
-MINE = {"contrastive": contrastive, "gaia": gaia, "purify": purify}
+MINE = {"contrastive": contrastive, "farslip": farslip, "gaia": gaia, "purify": purify}
 NEW = [path for path in CONFIGS if path.name.split("_")[0].split(".")[0] in MINE]
 
 
@@ -54,7 +54,7 @@ def example(name: str) -> Any:
 def test_every_config_parses_and_says_what_it_is(path: Path) -> None:
     name = path.name.split("_")[0].split(".")[0]
     config = load_config(MINE[name].Config, path)
-    if hasattr(config, "model"):
+    if getattr(config, "model", ""):
         find_card(config.model)  # a model that is known, whether or not it is on this machine
     head = path.read_text().splitlines()
     for line, word in enumerate(("# Recipe", "# Reproduces:", "# Command:", "# Hardware:", "# Expect:")):

@@ -61,7 +61,7 @@ def test_as_torchvision() -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     size=st.tuples(st.integers(1, 6), st.integers(1, 6)),
-    box=st.tuples(*[st.floats(-0.3, 1.3, width=32) for _ in range(4)]),
+    box=st.tuples(*[st.floats(-0.25, 1.25, width=32) for _ in range(4)]),
     bins=st.tuples(st.integers(1, 5), st.integers(1, 5)),
 )
 def test_as_the_definition(size: tuple[int, int], box: tuple[float, ...], bins: tuple[int, int]) -> None:
