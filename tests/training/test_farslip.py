@@ -1,4 +1,4 @@
-"""Recipe farslip: published values, both stages chained, its losses inside the shared loop, quirks only if asked for."""
+"""Recipe farslip: published values, both stages chained, its losses in the shared loop, quirks only if asked for."""
 
 from __future__ import annotations
 
