@@ -44,7 +44,7 @@ COMMANDS = {
     ),
     ("task", "classify"): "--archive --labels --picture --chip",
     ("doctor",): "--archive --json",
-    ("data", "regions", "show"): "--layout --split --skip-bad --json",
+    ("data", "regions", "show"): "--layout --split --images --labels --skip-bad --json",
     ("data", "regions", "build"): "--out --data --copy --skip-bad --dry-run --json",
     ("data", "masks"): "--split --json",
 }

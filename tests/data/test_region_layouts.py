@@ -233,6 +233,16 @@ def test_voc_oriented_difficult_and_split(tmp_path: Path) -> None:
         open_regions(RegionSource(".", "voc", "../../x"), tmp_path)
 
 
+def test_dior_names_its_folders_otherwise(tmp_path: Path) -> None:
+    draw(tmp_path / "JPEGImages-trainval" / "00001.jpg")
+    text = f"<annotation>{thing()}</annotation>"
+    write(tmp_path / "Annotations" / "Horizontal Bounding Boxes" / "00001.xml", text)
+    write(tmp_path / "ImageSets" / "Main" / "train.txt", "00001\n")
+    labels = "Annotations/Horizontal Bounding Boxes"
+    found = open_regions(RegionSource(".", "voc", "train", "JPEGImages-trainval", labels), tmp_path)
+    assert boxes(found) == [("ship", (0, 0, 200, 100))]
+
+
 def test_voc_sizes_are_not_trusted(tmp_path: Path) -> None:
     voc(tmp_path, thing(edges=(1, 1, 10, 10)))
     file = tmp_path / "Annotations" / "a.xml"

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from geoglot.data.regions import Region, RegionSource, open_regions
-from geoglot.errors import GeoglotError, SourceError, UnknownNameError, UsageError
+from geoglot.errors import GeoglotError, SampleError, SourceError, UnknownNameError, UsageError
 
 
 def picture(file: Path, width: int = 100, height: int = 80) -> Path:
@@ -180,6 +180,13 @@ def test_hostile_json_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "instances.json").write_text(text, "latin-1")
     with pytest.raises(SourceError):
         open_regions(RegionSource(".", "coco"), tmp_path)
+
+
+def test_images_must_be_those_the_regions_were_drawn_on(tmp_path: Path) -> None:
+    found = open_regions(RegionSource(".", "coco"), coco(tmp_path))
+    picture(tmp_path / "images" / "a.png", 50, 40)
+    with pytest.raises(SampleError, match="50 x 40 px; its regions were drawn on 100 x 80 px"):
+        found.image(0)
 
 
 def test_the_fingerprint_follows_regions_and_images(tmp_path: Path) -> None:

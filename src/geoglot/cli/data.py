@@ -33,6 +33,8 @@ def show(
     path: Annotated[Path, typer.Argument(help="The set's folder or annotation file.")],
     layout: Annotated[Literal["coco", "yolo", "dota", "voc", "mgrs"], typer.Option(help="How it is written.")],
     split: Split = None,
+    images: Annotated[str | None, typer.Option(metavar="FOLDER", help="Of the images, below PATH.")] = None,
+    labels: Annotated[str | None, typer.Option(metavar="FOLDER", help="Of the label files, below PATH.")] = None,
     skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
@@ -40,7 +42,7 @@ def show(
     from geoglot.data.regions import RegionSource, open_regions
     from geoglot.data.regions.build import kinds
 
-    source = RegionSource(str(path), layout, split, bad="skip" if skip_bad else "refuse")
+    source = RegionSource(str(path), layout, split, images, labels, bad="skip" if skip_bad else "refuse")
     found = open_regions(source)
     facts = {
         "name": found.name,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from geoglot.data.pairs import stamp
 from geoglot.data.whole_images import read_rgb
-from geoglot.errors import UsageError
+from geoglot.errors import SampleError, UsageError
 
 BoxPx = tuple[float, float, float, float]
 Ring = tuple[tuple[float, float], ...]
@@ -163,8 +163,18 @@ class RegionSet:
         return self.records[i]
 
     def image(self, i: int) -> NDArray[np.uint8]:
-        """The pixels of image i, uint8 [H, W, 3]. Raises SampleError."""
-        return read_rgb(Path(self.records[i].image)) if self.pixels is None else self.pixels(i)
+        """The pixels of image i, uint8 [H, W, 3].
+
+        Raises:
+            SampleError: Not readable, or of another size than its regions were drawn on.
+        """
+        record = self.records[i]
+        image = read_rgb(Path(record.image)) if self.pixels is None else self.pixels(i)
+        height, width = image.shape[:2]
+        if (width, height) != (record.width, record.height):
+            told = f"{width} x {height} px; its regions were drawn on {record.width} x {record.height} px"
+            raise SampleError(f"{record.image} has {told}", hint="Take images and annotations of the same preparation.")
+        return image
 
     def counts(self) -> dict[str, int]:
         """Category -> regions, in the order of the categories."""
