@@ -3,11 +3,11 @@
     python benchmarks/farslip_step.py --threads 1
     python benchmarks/farslip_step.py --device cuda --batch 40 --precision bf16
 
-CLIP ViT-B/32 with random weights, 4 crops an image; forward, loss, backward, AdamW. The twin does what the released code
-does: whole images, then the crops, in passes of their own; in each the last block once as it is and once modified.
-Three comparisons in one process, the two sides taking turns: the same loss and gradient on both sides, with the gradient
-stopped at the target and with it flowing; and our default (stopped) against the released code (flowing). Loss and
-gradient of each pair are compared first.
+CLIP ViT-B/32 with random weights, 4 crops an image; forward, loss, backward, AdamW. The twin sees whole images, then the
+crops, in passes of their own; in each the last block runs once as it is and once modified. Three comparisons in one
+process, the two sides taking turns: the same loss and gradient on both sides, with the gradient stopped at the target
+and with it flowing; and our default (stopped) against what the released code does (flowing). Loss and gradient of each
+pair are compared first.
 """
 
 from __future__ import annotations
@@ -144,9 +144,8 @@ def main() -> None:
                 step()
                 kept.append(perf_counter() - began)
         fast, slow = map(median, times)
-        print(
-            f"  {fast:.3f} s against {slow:.3f} s a step: {slow / fast:.2f}x (rounds {_all(times[0])} | {_all(times[1])})"
-        )
+        rounds = f"rounds {_all(times[0])} | {_all(times[1])}"
+        print(f"  {fast:.3f} s against {slow:.3f} s a step: {slow / fast:.2f}x ({rounds})")
 
 
 def _all(times: list[float]) -> str:
