@@ -3,8 +3,8 @@
     python benchmarks/farslip_step.py --threads 1
     python benchmarks/farslip_step.py --device cuda --batch 40 --precision bf16
 
-CLIP ViT-B/32 with random weights, 4 crops an image; forward, loss, backward, AdamW. The twin sees whole images, then the
-crops, in passes of their own; in each the last block runs once as it is and once modified. Three comparisons in one
+CLIP ViT-B/32 with random weights, 4 crops an image; forward, loss, backward, AdamW. The twin sees whole images, then
+the crops, in passes of their own; in each the last block runs once as it is and once modified. Three comparisons in one
 process, the two sides taking turns: the same loss and gradient on both sides, with the gradient stopped at the target
 and with it flowing; and our default (stopped) against what the released code does (flowing). Loss and gradient of each
 pair are compared first.
