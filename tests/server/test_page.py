@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -339,7 +340,7 @@ def test_a_basemap_is_fetched_shown_and_credited(served: Path, built: Path, chro
         asked: list[str] = []
         page.on("request", lambda sent: asked.append(sent.url))
         free = {"Access-Control-Allow-Origin": "*"}
-        page.route("https://**", lambda route: route.fulfill(path=str(square), headers=free))
+        page.route(re.compile("^https://"), lambda route: route.fulfill(path=str(square), headers=free))
         with page.expect_response(lambda got: got.url.startswith("https://tiles.example.org/")) as tile:
             page.goto(f"{url}page/")
         assert tile.value.url.endswith("?token=t")
@@ -500,6 +501,20 @@ def test_the_page_asks_for_a_key(served: Path, built: Path, serve: Any) -> None:
     assert client.get("/page/%2e%2e/app.py").status_code == 404
     client.cookies.set("geoglot_key", "secret")
     assert client.get("/collections").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "home", "says"),
+    [
+        ("onest", "@fontsource-variable/onest/LICENSE", "SIL OPEN FONT LICENSE"),
+        ("literata", "@fontsource-variable/literata/LICENSE", "SIL OPEN FONT LICENSE"),
+        ("maplibre-gl", "maplibre-gl/LICENSE.txt", "MapLibre contributors"),
+    ],
+)
+def test_licences_of_what_the_page_brings_are_with_it(built: Path, name: str, home: str, says: str) -> None:
+    text = (built / "licences" / f"{name}.txt").read_text(encoding="utf-8")
+    assert says in text
+    assert text == (WEB / "node_modules" / home).read_text(encoding="utf-8")
 
 
 def test_every_language_has_every_word() -> None:

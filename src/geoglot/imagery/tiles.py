@@ -21,6 +21,7 @@ from geoglot.imagery.scene import Pixels, Scene, _gdal
 
 TILE_PX = 256
 MAX_ZOOM = 24
+SMALLEST_PX = 64
 MAX_SOURCE_PIXELS = 100_000_000
 """Pixels that may be decoded for one square: a second or so. More happens only to large scenes without overviews."""
 RENDERINGS = 512
@@ -40,10 +41,10 @@ def check_tile(z: int, x: int, y: int) -> None:
 
 
 def zooms(gsd_m: float, width: int, height: int) -> tuple[int, int]:
-    """(smallest, largest) sensible zoom of a scene: it fills about one square, and its pixels are about the map's."""
+    """(smallest, largest) sensible zoom of a scene: it is some 64 pixels wide, and its pixels are about the map's."""
     finest = math.log2(EARTH_M / TILE_PX / gsd_m)
     largest = min(MAX_ZOOM, max(0, math.ceil(finest)))
-    return max(0, min(largest, math.floor(finest - math.log2(max(width, height) / TILE_PX)))), largest
+    return max(0, min(largest, math.floor(finest - math.log2(max(width, height) / SMALLEST_PX)))), largest
 
 
 @dataclass(frozen=True, slots=True)
