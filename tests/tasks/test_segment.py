@@ -280,7 +280,7 @@ def seams(plan_axis: Sequence[int], cell: int, length: int, reach: int) -> NDArr
 
 
 def test_layouts_of_one_scene_agree_far_from_seams_and_at_them() -> None:
-    """The bundled model on a drawn town. Tolerance: probabilities differ by 0.05 on average, far from seams and at them."""
+    """The bundled model on a drawn harbour: on average probabilities differ by less than 0.05, far and near."""
     from geoglot.sandbox.samples import draw_sample
 
     encoder: DenseEncoder = dense(load_encoder("geoglot-mini", threads=1))

@@ -19,7 +19,11 @@ Place = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 def area_polygons(
-    path: Path, place: Place, properties: Mapping[int, Mapping[str, Any]], gsd_m: float | None = None
+    path: Path,
+    place: Place,
+    on_earth: bool,
+    properties: Mapping[int, Mapping[str, Any]],
+    gsd_m: float | None = None,
 ) -> Iterator[Feature]:
     """Every area of equal value (neighbours share an edge) of a uint8 raster, as a feature.
 
@@ -29,6 +33,7 @@ def area_polygons(
     Args:
         path: The raster.
         place: Where pixel corners lie.
+        on_earth: That is lon/lat, which is cut at the antimeridian.
         properties: Value to the properties of its features, to which `pixels` and `area_m2` are added; other values are
             left out.
         gsd_m: Metres a pixel; None leaves `area_m2` empty.
@@ -36,24 +41,31 @@ def area_polygons(
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
     from rasterio.features import shapes
-    from rasterio.transform import Affine
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path) as source:
-            for outline, value in shapes(rasterio.band(source, 1), connectivity=4, transform=Affine.identity()):
+            back = ~source.transform  # of a band GDAL gives outlines on its own grid, whatever it is told
+            for outline, value in shapes(rasterio.band(source, 1), connectivity=4):
                 if int(value) in properties:
-                    yield _feature(outline["coordinates"], place, properties[int(value)], gsd_m)
+                    rings = [_corners(ring, back) for ring in outline["coordinates"]]
+                    yield _feature(rings, place, on_earth, properties[int(value)], gsd_m)
+
+
+def _corners(ring: list[tuple[float, float]], back: Any) -> NDArray[np.float64]:
+    """Grid coordinates to pixel corners [N, 2], which are whole numbers."""
+    x, y = np.asarray(ring, np.float64).T
+    return np.rint(np.column_stack([back.a * x + back.b * y + back.c, back.d * x + back.e * y + back.f]))
 
 
 def _feature(
-    rings_px: list[list[tuple[float, float]]], place: Place, facts: Mapping[str, Any], gsd_m: float | None
+    corners: list[NDArray[np.float64]], place: Place, on_earth: bool, facts: Mapping[str, Any], gsd_m: float | None
 ) -> Feature:
-    corners = [np.asarray(ring, np.float64) for ring in rings_px]
     pixels = round(abs(_area(corners[0])) - sum(abs(_area(hole)) for hole in corners[1:]))
     area = {"pixels": pixels, "area_m2": round(pixels * gsd_m**2, 2) if gsd_m else None}
     placed = [place(ring) for ring in corners]
-    parts = _cut(placed) if np.ptp(placed[0][:, 0]) > 180 and abs(placed[0][:, 0]).max() <= 180 else [placed]
+    lon = placed[0][:, 0]
+    parts = _cut(placed) if on_earth and (np.ptp(lon) > 180 or abs(lon).max() > 180) else [placed]
     rings = tuple(_ring(part[0]) for part in parts)
     holes = tuple(tuple(_ring(hole) for hole in part[1:]) for part in parts)
     return Feature(rings, {**facts, **area}, holes)

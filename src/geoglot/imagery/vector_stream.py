@@ -122,18 +122,19 @@ class _Parquet:
         wkb = [None if shape is None else shapely.to_wkb(shape) for shape in shapes_of(features)]
         table = pa.table({**columns_of(features), "geometry": pa.array(wkb, pa.binary())})
         if self._out is None:
+            table = table.replace_schema_metadata({"geo": json.dumps(self._geo())})
             self._out = self._undo.enter_context(pq.ParquetWriter(self._path, table.schema))
         self._out.write_table(table.cast(self._out.schema))
 
     def close(self, box: Bbox | None) -> None:
+        """Without the bbox: readers look for metadata in the schema, which is written before the last feature."""
+
+    def _geo(self) -> dict[str, Any]:
         column: dict[str, Any] = {"encoding": "WKB", "geometry_types": ["MultiPolygon"]}
         column["orientation"] = "counterclockwise"
         if self._frame == "pixels":
             column["crs"] = None
-        if box:
-            column["bbox"] = list(box.lonlat)
-        geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
-        self._out.add_key_value_metadata({"geo": json.dumps(geo)})
+        return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
 
 
 class _GeoPackage:

@@ -118,7 +118,10 @@ class House:
         self, task: str, collection: str, body: Mapping[str, Any], folder: Path, report: Callable[[float, str], None]
     ) -> None:
         found = find_task(task)
-        found.run_job(self.archive(collection), self.request_of(found, body), folder, report)
+        archive, request = self.archive(collection), self.request_of(found, body)
+        for info in found.reads(archive, request):
+            self.settings.reach.check(info.uri)
+        found.run_job(archive, request, folder, report)
 
     def close(self) -> None:
         """Stop what runs in the background."""

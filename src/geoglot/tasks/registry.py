@@ -6,7 +6,7 @@ of `geoglot task NAME` and the body of `POST /tasks/NAME`; their help stands in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +16,7 @@ from geoglot.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from geoglot.archive.archive import Archive
+    from geoglot.types import SceneInfo
 
 Report = Callable[[float, str], None]
 """Called with the share done in [0, 1] and a few words; may raise to end the task."""
@@ -58,6 +59,11 @@ class Task:
         answer: Mapping[str, Any] = getattr(import_module(self.module), self.function)(archive, request)
         return answer
 
+    def reads(self, archive: Archive, request: Any) -> Iterable[SceneInfo]:
+        """Scenes whose files the task will open; a server looks whether it may."""
+        chosen: Iterable[SceneInfo] = request.reads(archive) if hasattr(request, "reads") else ()
+        return chosen
+
     def run_job(self, archive: Archive, request: Any, folder: Path, report: Report) -> None:
         """Write the result's files into an empty folder."""
         getattr(import_module(self.module), self.function)(archive, request, folder, report)
@@ -89,12 +95,28 @@ _ALL = (
         "export",
     ),
     Task(
+        "localize",
+        "Show where in a scene sentences hold: heat maps, regions and pictures.",
+        "job",
+        "geoglot.tasks.localize_task",
+        "LocalizeRequest",
+        "localize",
+    ),
+    Task(
         "heat",
         "Draw where an archive fits a question as a raster.",
         "job",
         "geoglot.tasks.heat",
         "HeatRequest",
         "heat",
+    ),
+    Task(
+        "segment",
+        "Map classes, asked for in words, over an archive's scenes: class maps, polygons, pictures.",
+        "job",
+        "geoglot.tasks.segment_job",
+        "SegmentRequest",
+        "segment",
     ),
 )
 TASKS: Mapping[str, Task] = {task.name: task for task in _ALL}

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from geoglot.archive.pipeline import Stages
 from geoglot.models.encoder import DenseEncoder
-from geoglot.tasks.segment_decide import NODATA, Decided, Rule, decided_blocks, pixel_scores
+from geoglot.tasks.segment_decide import NODATA, Decided, Refiner, Rule, decided_blocks, pixel_scores
 from geoglot.tasks.segment_plan import FINER, ArrayPicture, Picture, Plan, SegmentSettings, make_plan
 from geoglot.tasks.segment_presence import Presence
-from geoglot.tasks.segment_scores import AHEAD_BYTES, ScoreMap, Scorer, Upsampler, score_map
+from geoglot.tasks.segment_scores import AHEAD_BYTES, ScoreMap, Scorer, Upsampler, score_map, temperature
 from geoglot.tasks.segment_words import AUTO, AskedClass, Prompts, make_prompts, read_classes
 from geoglot.types import Window
 
@@ -57,6 +57,7 @@ class Segmenter:
         classes: Such as `building,roof`: synonyms, of which the first is the name; or ready-made classes.
         settings: How.
         upsampler: Sharpens scores along the picture's edges; None interpolates.
+        refiner: Corrects the class map; see segment_decide.py.
 
     Raises:
         UsageError: No class, or an empty or repeated word.
@@ -69,8 +70,9 @@ class Segmenter:
         classes: Sequence[str] | Sequence[AskedClass],
         settings: SegmentSettings | None = None,
         upsampler: Upsampler | None = None,
+        refiner: Refiner | None = None,
     ) -> None:
-        self.encoder, self.upsampler = encoder, upsampler
+        self.encoder, self.upsampler, self.refiner = encoder, upsampler, refiner
         asked = [one if isinstance(one, str) else ",".join(one.words) for one in classes]
         self.classes = read_classes(asked)
         self.settings = settings or SegmentSettings()
@@ -88,7 +90,7 @@ class Segmenter:
     @contextmanager
     def scored(self, picture: Picture, plan: Plan, told: Told | None = None) -> Iterator[Scored]:
         """All of the model's work on a picture; its scores are deleted at the end of the block."""
-        presence = Presence(self.prompts, self._scorer_temperature, self.encoder.card.calibration)
+        presence = Presence(self.prompts, temperature(self.encoder, self.settings), self.encoder.card.calibration)
         scorer = Scorer(self.encoder, self.prompts, self.settings, presence, self.upsampler)
         scores = score_map(picture, plan, scorer, told)
         try:
@@ -96,16 +98,10 @@ class Segmenter:
         finally:
             scores.close()
 
-    @property
-    def _scorer_temperature(self) -> float:
-        from geoglot.tasks.segment_scores import temperature
-
-        return temperature(self.encoder, self.settings)
-
     def _judged(self, picture: Picture, plan: Plan, scores: ScoreMap, presence: Presence) -> Scored:
         there = presence.scores()
         rule = Rule.of(there >= self.settings.presence, scores.channels, self.settings.min_probability)
-        return Scored(picture, plan, scores, rule, there)
+        return Scored(picture, plan, scores, rule, there, self.refiner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +111,7 @@ class Scored:
     Attributes:
         picture, plan, scores, rule: What makes pixels.
         presence: [K], in [0, 1].
+        refiner: Corrects blocks.
     """
 
     picture: Picture
@@ -122,11 +119,12 @@ class Scored:
     scores: ScoreMap
     rule: Rule
     presence: NDArray[np.float64]
+    refiner: Refiner | None = None
 
     def blocks(self) -> Iterator[Decided]:
         """The class map, block by block, each computed while the one before is used."""
         with Stages(AHEAD_BYTES, most=2) as stages:
-            blocks = decided_blocks(self.picture, self.plan, self.scores, self.rule, stages)
+            blocks = decided_blocks(self.picture, self.plan, self.scores, self.rule, stages, self.refiner)
             yield from stages.ahead(blocks, lambda block: block.values.nbytes + block.share.nbytes)
 
 
@@ -167,6 +165,8 @@ def segment_picture(segmenter: Segmenter, picture: Picture) -> Segmented:
         values, _ = scored.rule.decide(logits)
         probabilities = _probabilities(logits, scored.rule, len(segmenter.classes))
     gone = ~picture.valid(whole)
+    if segmenter.refiner is not None:
+        values = segmenter.refiner.refine(picture.read(whole, gone.shape).rgb, values)
     values[gone], probabilities[gone] = NODATA, 0
     return Segmented(values, probabilities, scored.presence, segmenter.notes + plan.notes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,17 @@ class Rule:
         return won, share
 
 
+class Refiner(Protocol):
+    """Corrects a class map by the pixels it was made from, for example with SAM's outlines. None ships."""
+
+    def refine(self, image: Bytes, values: Bytes) -> Bytes:
+        """RGB uint8 [H, W, 3] and values [H, W] -> values [H, W], only such as were there.
+
+        Blocks are refined one by one; nodata is put back afterwards.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Decided:
     """A block of the result.
@@ -80,11 +92,11 @@ class Decided:
 
 
 def decided_blocks(
-    picture: Picture, plan: Plan, scores: ScoreMap, rule: Rule, stages: Stages
+    picture: Picture, plan: Plan, scores: ScoreMap, rule: Rule, stages: Stages, refiner: Refiner | None = None
 ) -> Generator[Decided, None, None]:
     """All blocks, row by row; validity and scores of the next ones are read ahead."""
-    ahead = stages.ahead(_read_blocks(picture, plan, scores), lambda read: read[1].nbytes + read[2].nbytes)
-    for window, valid, cells in ahead:
+    blocks = _read_blocks(picture, plan, scores, pixels=refiner is not None)
+    for window, valid, cells, rgb in stages.ahead(blocks, lambda read: read[1].nbytes + read[2].nbytes):
         values = np.full(valid.shape, NODATA, np.uint8)
         share = np.zeros(valid.shape, np.float32)
         for left in range(0, window.width, TILE):
@@ -92,13 +104,16 @@ def decided_blocks(
             if valid[:, part].any():
                 tile = Window(window.x0 + part.start, window.y0, window.x0 + part.stop, window.y1)
                 values[:, part], share[:, part] = rule.decide(pixel_scores(tile, plan, cells))
+        if refiner is not None and rgb is not None:
+            values = refiner.refine(rgb, values)
         values[~valid], share[~valid] = NODATA, 0
         yield Decided(window, values, share)
 
 
 def _read_blocks(
-    picture: Picture, plan: Plan, scores: ScoreMap
-) -> Generator[tuple[Window, Bools, Floats], None, None]:
+    picture: Picture, plan: Plan, scores: ScoreMap, *, pixels: bool
+) -> Generator[tuple[Window, Bools, Floats, Bytes | None], None, None]:
+    """Each block with its validity, the cells of its rows, and its pixels if they are wanted."""
     step = plan.cells_per_pixel[0]
     for top in range(0, plan.height, BLOCK[0]):
         bottom = min(top + BLOCK[0], plan.height)
@@ -106,7 +121,9 @@ def _read_blocks(
         cells = scores.read(first, first + down.shape[1])
         for left in range(0, plan.width, BLOCK[1]):
             window = Window(left, top, min(left + BLOCK[1], plan.width), bottom)
-            yield window, picture.valid(window), cells
+            seen = picture.read(window, (window.height, window.width)) if pixels else None
+            valid = picture.valid(window) if seen is None else seen.valid
+            yield window, valid, cells, None if seen is None else seen.rgb
 
 
 def pixel_scores(window: Window, plan: Plan, cells: Floats) -> Floats:

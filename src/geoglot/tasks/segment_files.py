@@ -121,8 +121,8 @@ def legend_properties(legend: Sequence[LegendEntry]) -> dict[int, dict[str, Any]
     return {e.value: {"class": e.name, "value": e.value, "presence": e.presence} for e in legend if e.value}
 
 
-def write_legend(folder: Path, legend: Sequence[LegendEntry], about: dict[str, Any]) -> None:
-    """legend.json and classes.qml.
+def write_legend(json_file: Path, qml_file: Path, legend: Sequence[LegendEntry], about: dict[str, Any]) -> None:
+    """The legend for programs and for QGIS.
 
     Raises:
         StorageError: They cannot be written.
@@ -130,10 +130,10 @@ def write_legend(folder: Path, legend: Sequence[LegendEntry], about: dict[str, A
     body = {"nodata": NODATA, "classes": [asdict(entry) for entry in legend], **about}
     try:
         text = json.dumps(body, indent=1, ensure_ascii=False) + "\n"
-        (folder / "legend.json").write_text(text, encoding="utf-8")
-        (folder / "classes.qml").write_text("\n".join(_qml(legend)) + "\n", encoding="utf-8")
+        json_file.write_text(text, encoding="utf-8")
+        qml_file.write_text("\n".join(_qml(legend)) + "\n", encoding="utf-8")
     except OSError as error:
-        raise StorageError(f"cannot write {folder}: {error}", hint="Check the folder and the free space.") from error
+        raise StorageError(f"cannot write {json_file}: {error}", hint="Check the folder and the free space.") from error
 
 
 def _qml(legend: Sequence[LegendEntry]) -> Iterator[str]:

@@ -42,8 +42,8 @@ class SegmentSettings:
         overlap: Share of a window that its neighbour repeats, in [0, 1).
         background: Words of a class "background"; ("auto",) takes whatever the model knows besides the classes; None
             gives every pixel one of the classes, if there are several.
-        presence: Classes whose presence in the scene is below this, in [0, 1], are left out; 0 keeps all. The default leaves
-            out what is certainly not there; 0.5 suits objects (see segment_presence.py).
+        presence: Classes whose presence in the scene is below this, in [0, 1], are left out; 0 keeps all. The default
+            leaves out what is certainly not there; 0.5 suits objects (see segment_presence.py).
         temperature: Multiplies cosines before they become probabilities; None is the model's own.
         min_probability: Pixels whose best class has less become background; needs a background.
         cls_bias: Times the window's own score is added to its patches' scores; SegEarth-OV takes -0.3.

@@ -11,8 +11,8 @@ absent one has to convince none. Margins are counted in bins, so memory does not
 
 How well it works, with geoglot-mini 1 and windows of 224 px: for the ten objects of 40 VHR-10 training images the area
 under the curve is 0.94 (0.5 keeps nine in ten that are there and refuses four in five that are not); for the five land
-covers of Dubai's tile 1 it is 0.66, and words as broad as "land" or "vegetation" stay below 0.3 where they are: narrower
-words speak against them. So the settings' own threshold is low, and only leaves out what is certainly not there.
+covers of Dubai's tile 1 it is 0.66, and words as broad as "land" or "vegetation" stay below 0.3 where they are:
+narrower words speak against them. So the settings' own threshold is low, and only leaves out what is certainly absent.
 """
 
 from __future__ import annotations

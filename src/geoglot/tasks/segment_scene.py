@@ -1,4 +1,4 @@
-"""A scene file segmented into a folder of files, and the same as a task over an archive's scenes."""
+"""A scene file segmented into a folder of files."""
 
 from __future__ import annotations
 
@@ -88,6 +88,7 @@ def segment_scene(
     folder: Path,
     *,
     vectors: Sequence[str] = ("geojson",),
+    prefix: str = "",
     told: Told | None = None,
 ) -> SegmentReport:
     """Segment a scene of any size; see segment_files.py for what it leaves.
@@ -99,6 +100,7 @@ def segment_scene(
         scene: Open.
         folder: Where the files go; made if need be.
         vectors: Formats of polygons: "geojson", "gpkg", "parquet"; none is possible.
+        prefix: Of the files' names, for several scenes in one folder.
         told: Progress.
 
     Raises:
@@ -114,10 +116,11 @@ def segment_scene(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot make {folder}: {error}", hint="Choose another folder.") from error
+    files = _Files(folder, prefix)
     picture = ScenePicture(scene)
     plan = segmenter.plan(picture)
     with segmenter.scored(picture, plan, lambda share, words: say(ENCODING * share, words)) as scored:
-        counts = _write_rasters(segmenter, scene, scored, folder, say)
+        counts = _write_rasters(segmenter, scene, scored, files, say)
         presence = scored.presence
     legend = make_legend(
         segmenter.classes,
@@ -129,17 +132,18 @@ def segment_scene(
     )
     place, on_earth = scene_place(scene)
     say(ENCODING + DECIDING, "polygons")
-    paths = {format: folder / f"polygons.{format}" for format in formats}
-    outlines = area_polygons(folder / "classes.tif", place, legend_properties(legend), scene.info.gsd_m)
+    paths = {format: files.path(f"polygons.{format}") for format in formats}
+    outlines = area_polygons(files.path("classes.tif"), place, on_earth, legend_properties(legend), scene.info.gsd_m)
     polygons = write_stream(outlines, paths, "lonlat" if on_earth else "pixels") if paths else 0
-    write_legend(folder, legend, {"scene": scene.info.name, "model": segmenter.encoder.card.name})
-    write_picture(folder / "picture.png", scene, folder / "classes.tif", legend)
+    about = {"scene": scene.info.name, "model": segmenter.encoder.card.name}
+    write_legend(files.path("legend.json"), files.path("classes.qml"), legend, about)
+    write_picture(files.path("picture.png"), scene, files.path("classes.tif"), legend)
     report = SegmentReport(
         **_facts(segmenter, scene, plan),
         classes=legend,
         nodata=round(float(counts[NODATA] / counts.sum()), 6),
         polygons=polygons,
-        files=tuple(sorted(file.name for file in folder.iterdir() if file.is_file())),
+        files=tuple(sorted(files.names)),
         elapsed_s=round(time.monotonic() - begun, 2),
     )
     say(1.0, f"{polygons:,} polygons")
@@ -164,20 +168,32 @@ def _facts(segmenter: Segmenter, scene: Scene, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _write_rasters(segmenter: Segmenter, scene: Scene, scored: Scored, folder: Path, say: Told) -> Any:
+class _Files:
+    """Names the files of one scene, and remembers which there were."""
+
+    def __init__(self, folder: Path, prefix: str) -> None:
+        self._folder, self._prefix = folder, prefix
+        self.names: set[str] = set()
+
+    def path(self, name: str) -> Path:
+        self.names.add(self._prefix + name)
+        return self._folder / (self._prefix + name)
+
+
+def _write_rasters(segmenter: Segmenter, scene: Scene, scored: Scored, files: _Files, say: Told) -> Any:
     """classes.tif and confidence.tif; gives the pixels of each value, [256]."""
     info, grid, size = scene.info, scene.grid_reference, (scene.info.height, scene.info.width)
     grid = grid if info.crs else (None, None)
     names = ["background", *(one.name for one in segmenter.classes)]
     tags = {"GEOGLOT_LABELS": json.dumps(names, ensure_ascii=False), "GEOGLOT_MODEL": segmenter.encoder.card.name}
     counts = np.zeros(256, np.int64)
-    with ExitStack() as files:
+    with ExitStack() as open_files:
         colours = palette(len(segmenter.classes))
-        classes = files.enter_context(
-            block_raster(folder / "classes.tif", size, grid, nodata=NODATA, colours=colours, tags=tags)
+        classes = open_files.enter_context(
+            block_raster(files.path("classes.tif"), size, grid, nodata=NODATA, colours=colours, tags=tags)
         )
-        confidence = files.enter_context(
-            block_raster(folder / "confidence.tif", size, grid, nodata=NODATA, tags={"GEOGLOT_UNIT": "percent"})
+        confidence = open_files.enter_context(
+            block_raster(files.path("confidence.tif"), size, grid, nodata=NODATA, tags={"GEOGLOT_UNIT": "percent"})
         )
         for block in scored.blocks():
             classes.write(block.window, block.values)

@@ -246,7 +246,8 @@ def _read_group(picture: Picture, plan: Plan, first: int, columns: tuple[int, ..
 def _seen(valid: Bools, plan: Plan, top: int, left: int) -> Bools:
     """Which patches [Ph, Pw] of a window hold data in at least half of what the picture has of them."""
     patch, (height, width) = plan.patch_px, valid.shape
-    inside = np.outer(np.arange(top, top + height) < plan.model_height, np.arange(left, left + width) < plan.model_width)
+    rows, columns = np.arange(top, top + height), np.arange(left, left + width)
+    inside = np.outer(rows < plan.model_height, columns < plan.model_width)
     there, could = (
         mask.reshape(height // patch, patch, width // patch, patch).sum(axis=(1, 3)) for mask in (valid, inside)
     )
