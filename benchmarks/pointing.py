@@ -1,13 +1,13 @@
-"""Where is it, and is it found though it is small? Pointing and small-object search on VHR-10, with and without --point.
+"""Where is it, and is it found though it is small? Pointing and small-object search on VHR-10.
 
     python benchmarks/pointing.py --data ../shared/data
     python benchmarks/pointing.py --data ../shared/data --model FOLDER --json runs/pointing.json
     python benchmarks/pointing.py --data ../shared/data --choose        # weight and zooms, on VHR-10 train only
 
 Measures as geoglot.evaluation.pointing defines them, on VHR-10 test: pointing accuracy (target 60 %), and recall of
-objects whose longer side is below 32 px (target: --point brings 20 % relative). Chips are the whole images, of which few
-hold only small objects of a class; and windows of 256 px, of which more do. Two minutes for geoglot-mini on two cores;
---choose takes ten.
+objects whose longer side is below 32 px, without and with --point (target: 20 % relative). Chips are the whole images,
+of which few hold only small objects of a class; and windows of 256 px, of which more do. Two minutes for geoglot-mini
+on two cores; --choose takes ten.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def measure(encoder: Any, data: Path, limit: int | None) -> dict[str, Any]:
                 break
             found = small_object_recall(looks, k)
             result["small"].append({"chip_px": chip_px, "chips": len(looks.chips), **asdict(found)})
-            print(f"  recall@{k}: {percent(found.plain, found.plain_interval)} -> "
-                  f"{percent(found.pointed, found.pointed_interval)} with --point, {found.gain:+.0f} % relative")  # fmt: skip
+            before, after = percent(found.plain, found.plain_interval), percent(found.pointed, found.pointed_interval)
+            print(f"  recall@{k}: {before} -> {after} with --point, {found.gain:+.0f} % relative")
             print("    " + ", ".join(f"{n} {a:.0f} -> {b:.0f} of {r}" for n, (a, b, r) in found.per_class.items()))
     result["seconds"] = round(time.perf_counter() - started, 1)
     return result

@@ -51,6 +51,7 @@ VERBS = {
     "models": "List, show, pull, bundle, convert, export and compare models.",
     "train": "Train a model by a recipe.",
     "segment": "Map classes, asked for in words, over a scene: a class map for QGIS.",
+    "localize": "Show where in a scene sentences hold: a heat map, and regions.",
     "task": "What else can be done with an archive: classify, export, heat maps.",
     "data": "Look into sets of regions and dense masks; build region sets from them.",
     "serve": "Serve archives: a STAC API with language search, map tiles, and tasks.",

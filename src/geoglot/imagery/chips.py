@@ -11,14 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.errors import EmptySceneError, UsageError
-from geoglot.imagery.grid import ChipGrid, Strip
+from geoglot.imagery.grid import Strip
 from geoglot.imagery.scene import Pixels, Scene
-from geoglot.types import Chip, Window
+from geoglot.types import Chip, SceneInfo, Window
+
+
+class Grid(Protocol):
+    """Which windows of a scene become chips; see ChipGrid and ScaleGrid."""
+
+    @property
+    def min_valid(self) -> float:
+        """Least share of valid pixels."""
+        ...
+
+    def strips(self, info: SceneInfo) -> Iterator[Strip]:
+        """Rows of windows; rows of one kind share one tuple `xs`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +50,7 @@ class PatchSize:
 
 
 def read_chips(
-    scene: Scene, grid: ChipGrid, size_px: int, *, patch: PatchSize | None = None
+    scene: Scene, grid: Grid, size_px: int, *, patch: PatchSize | None = None
 ) -> Iterator[tuple[Chip, NDArray[np.uint8]]]:
     """Yield every chip of `grid.windows` that holds enough valid pixels, patch by patch, smallest scale first.
 
