@@ -21,6 +21,7 @@ from rasterio.warp import transform
 
 from geoglot.archive.archive import Archive
 from geoglot.archive.ingest import ingest
+from geoglot.imagery.reach import Reach
 from geoglot.server.gate import Pace
 from geoglot.server.jobs import JobBoard
 from geoglot.tasks.classify import probabilities
@@ -138,6 +139,7 @@ def test_every_task_is_told_and_every_job_leaves_files(client: TestClient) -> No
         "classify-area": {"labels": ["water", "forest", "desert", "roof"], "longest_px": 128},
         "export": {"q": "water", "format": "parquet", "all": True},
         "heat": {"q": "water", "scene": ["coast.tif"], "longest_px": 64},
+        "localize": {"scene": "coast.tif", "text": ["water"], "sides_px": "32,64"},
     }
     for name, body in bodies.items():
         reply = client.post(f"/tasks/{name}", json={"collection": "north", **body})
@@ -174,6 +176,58 @@ def test_the_class_map_shows_the_scenes_quarters(client: TestClient, tmp_path: P
     x = ((west + east) / 2 + 180) / 360 * 2**12
     y = (1 - np.arcsinh(np.tan(np.radians((south + north) / 2))) / np.pi) / 2 * 2**12
     assert picture(client.get(layer["tiles"][0].format(z=12, x=int(x), y=int(y))))[..., 3].max() == 255
+
+
+def test_a_localized_sentence_is_a_layer_that_is_hot_where_it_holds(client: TestClient) -> None:
+    body = {"collection": "north", "scene": "coast.tif", "text": ["desert", "water"], "sides_px": "32,64"}
+    job = ended(client, client.post("/tasks/localize", json=body).headers["location"])
+    assert job["state"] == "done", job["problem"]
+    file = next(file for file in job["files"] if file["name"] == "heat.tif")
+    layers = [client.get(file["tilejson"], params={"band": band}).json() for band in (1, 2)]
+    assert [layer["name"] for layer in layers] == ["desert", "water"]
+    west, south, east, north = layers[0]["bounds"]
+
+    def alpha(layer: Any, across: float, down: float) -> int:
+        z = layer["maxzoom"]
+        lon, lat = west + across * (east - west), north - down * (north - south)
+        x = (lon + 180) / 360 * 2**z
+        y = (1 - np.arcsinh(np.tan(np.radians(lat))) / np.pi) / 2 * 2**z
+        pixels = picture(client.get(layer["tiles"][0].format(z=z, x=int(x), y=int(y))))
+        return int(pixels[int(y % 1 * 256), int(x % 1 * 256), 3])
+
+    # Quarters: water, water / forest, desert.
+    assert alpha(layers[0], 0.75, 0.75) > 200 > 100 > alpha(layers[0], 0.25, 0.25)
+    assert alpha(layers[1], 0.5, 0.2) > 200 > 100 > alpha(layers[1], 0.75, 0.85)
+    assert client.get(file["tilejson"], params={"band": 3}).status_code == 404
+    regions = next(file for file in job["files"] if file["name"] == "regions.geojson")
+    assert client.get(regions["href"]).json()["features"]
+
+
+def test_a_result_without_a_place_is_no_layer(client: TestClient) -> None:
+    body = {"collection": "north", "scene": "plain.png", "text": ["water"], "sides_px": "32,64"}
+    job = ended(client, client.post("/tasks/localize", json=body).headers["location"])
+    assert job["state"] == "done", job["problem"]
+    file = next(file for file in job["files"] if file["name"] == "heat.tif")
+    reply = client.get(file["tilejson"])
+    assert reply.status_code == 404
+    assert "no georeference" in reply.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("task", "body"),
+    [
+        ("localize", {"scene": "one.tif", "text": ["water"]}),
+        ("segment", {"classes": ["water", "roof"]}),
+    ],
+)
+def test_tasks_open_only_scenes_within_reach(serve: Serve, tmp_path: Path, task: str, body: dict[str, Any]) -> None:
+    (tmp_path / "scenes").mkdir()
+    paint(tmp_path / "scenes" / "one.tif", ("water", "roof", "forest", "desert"))
+    ingest(tmp_path / "archive", tmp_path / "scenes", ColourWords(), GRID)
+    api = serve({"one": tmp_path / "archive"}, reach=Reach((tmp_path / "archive",)))
+    reply = api.post(f"/tasks/{task}", json={"collection": "one", **body})
+    assert reply.status_code == 403
+    assert "outside" in reply.json()["detail"]
 
 
 def test_a_job_that_cannot_be_done_says_why(client: TestClient) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.errors import TooLargeError, UsageError
+from geoglot.errors import NotThereError, TooLargeError, UsageError
 from geoglot.imagery.render import Rendering
 from geoglot.imagery.scene import Pixels, Scene, _gdal
 
@@ -139,37 +139,58 @@ def empty_tile() -> bytes:
     return encode(Pixels(np.zeros((TILE_PX, TILE_PX, 3), np.uint8), nothing), "png")
 
 
-def raster_tile(file: Path, z: int, x: int, y: int) -> bytes | None:
-    """A square of a one-band result raster as PNG, by its own palette or, for heat, by `heat_colours`; None outside.
+def raster_tile(file: Path, z: int, x: int, y: int, band: int = 1) -> bytes | None:
+    """A square of a band of a result raster as PNG, by its own palette or by `heat_colours`; None outside.
 
     Raises:
         UsageError: Not a square of the map.
+        NotThereError: No such band, or the raster has no place on the earth.
         UnreadableSceneError: The file is damaged.
     """
     import rasterio
+    from rasterio.enums import ColorInterp
 
     check_tile(z, x, y)
     with _gdal(str(file)), rasterio.open(file, driver="GTiff") as dataset, _reader(dataset, str(file)) as reader:
+        _check_layer(dataset, file, band)
         if not reader.tile_exists(x, y, z):
             return None
-        image = reader.tile(x, y, z, tilesize=TILE_PX, indexes=1)
-        if dataset.dtypes[0] == "uint8":
+        image = reader.tile(x, y, z, tilesize=TILE_PX, indexes=band)
+        if dataset.colorinterp[band - 1] == ColorInterp.palette:
             return bytes(image.render(img_format="PNG", colormap=reader.colormap))
-        return heat_png(np.asarray(image.array.filled(np.nan))[0])
+        full = FULL.get(dataset.tags().get("GEOGLOT_UNIT"), FULL_HEAT)
+        return heat_png(np.asarray(image.array.astype(np.float32).filled(np.nan))[0], full)
 
 
-def raster_facts(file: Path) -> tuple[tuple[float, float, float, float], float, int, int]:
-    """((west, south, east, north), metres per pixel of the map, width, height) of a result raster in EPSG:3857."""
+def _check_layer(dataset: Any, file: Path, band: int) -> None:
+    if dataset.crs is None:
+        raise NotThereError(f"{file.name!r} has no georeference, so no map", hint="Download it.")
+    if not 1 <= band <= dataset.count:
+        raise NotThereError(f"{file.name!r} has no band {band}", hint=f"It has {dataset.count}, counted from 1.")
+
+
+def raster_facts(file: Path, band: int = 1) -> tuple[Box, float, int, int, str]:
+    """((west, south, east, north), metres per pixel of the map, width, height, what the band is) of a result raster.
+
+    Raises:
+        NotThereError: No such band, or the raster has no place on the earth.
+        UnreadableSceneError: The file is damaged.
+    """
     import rasterio
     from rasterio.warp import transform_bounds
 
-    with rasterio.open(file, driver="GTiff") as dataset:
-        bounds = transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
-        return bounds, float(dataset.transform.a), int(dataset.width), int(dataset.height)
+    with _gdal(str(file)), rasterio.open(file, driver="GTiff") as dataset:
+        _check_layer(dataset, file, band)
+        west, south, east, north = transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
+        map_m = ((east - west) % 360 or 360) / 360 * EARTH_M / dataset.width
+        return (west, south, east, north), map_m, dataset.width, dataset.height, dataset.descriptions[band - 1] or ""
 
 
+Box = tuple[float, float, float, float]
 FULL_HEAT = 4.0
 """Standard deviations at which heat is opaque."""
+FULL = {"level": 1.0, "percent": 100.0}
+"""The same for rasters that name their unit, in the tag GEOGLOT_UNIT."""
 _STOPS = np.array(
     [[0, 59, 15, 112], [85, 140, 41, 129], [170, 222, 73, 104], [215, 254, 159, 109], [255, 252, 253, 191]]
 )
@@ -185,11 +206,11 @@ def heat_colours() -> dict[int, tuple[int, int, int, int]]:
     return dict(enumerate(rows))
 
 
-def heat_png(heat: NDArray[np.float32]) -> bytes:
-    """Heat [H, W], NaN where there is none, as PNG through rio-tiler: transparent at 0 and below, full at FULL_HEAT."""
+def heat_png(heat: NDArray[np.float32], full: float = FULL_HEAT) -> bytes:
+    """Heat [H, W], NaN where there is none, as PNG through rio-tiler: transparent at 0 and below, opaque at `full`."""
     from rio_tiler.models import ImageData
 
     known = np.isfinite(heat)
-    levels = np.clip(np.where(known, heat, 0) / FULL_HEAT * 255, 0, 255).round().astype(np.uint8)
+    levels = np.clip(np.where(known, heat, 0) / full * 255, 0, 255).round().astype(np.uint8)
     image = ImageData(np.ma.MaskedArray(levels[None], mask=~known[None]))
     return bytes(image.render(img_format="PNG", colormap=heat_colours()))

@@ -119,9 +119,17 @@ class House:
     ) -> None:
         found = find_task(task)
         archive, request = self.archive(collection), self.request_of(found, body)
-        for info in found.reads(archive, request):
-            self.settings.reach.check(info.uri)
+        self.check_reach(found, archive, request)
         found.run_job(archive, request, folder, report)
+
+    def check_reach(self, task: Task, archive: Archive, request: Any) -> None:
+        """Refuse a task that would open what the server may not read.
+
+        Raises:
+            NotAllowedError: A scene lies outside the server's reach.
+        """
+        for info in task.reads(archive, request):
+            self.settings.reach.check(info.uri)
 
     def close(self) -> None:
         """Stop what runs in the background."""

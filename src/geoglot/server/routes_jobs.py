@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Request
+from fastapi import APIRouter, Body, Path, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -30,6 +30,7 @@ BEAT_S = 15.0
 TYPES = {".geojson": "application/geo+json", ".parquet": "application/vnd.apache.parquet", ".tif": "image/tiff"}
 Zoom = Annotated[int, Path(ge=0, le=MAX_ZOOM)]
 Index = Annotated[int, Path(ge=0, lt=2**MAX_ZOOM)]
+Band = Annotated[int, Query(ge=1, le=10_000, description="Which band, counted from 1.")]
 
 
 @router.get("/tasks", summary="What else can be done")
@@ -80,6 +81,7 @@ def _run(request: Request, task: Task, body: dict[str, Any]) -> Response:
         raise UsageError("the body names no collection", hint="Add the field `collection`.")
     archive = house.archive(collection)
     asked = house.request_of(task, body)
+    house.check_reach(task, archive, asked)
     if task.answers == "now":
         return JSONResponse(dict(task.run_now(archive, asked)))
     job = house.board.submit(task.name, collection, body, _owner(request))
@@ -182,22 +184,23 @@ def job_file(request: Request, job: str, name: str) -> Response:
 
 
 @router.get("/jobs/{job}/files/{name}/tilejson.json", summary="A result as a map layer")
-def job_tilejson(request: Request, job: str, name: str) -> dict[str, Any]:
-    """TileJSON 3.0.0 of a result GeoTIFF."""
+def job_tilejson(request: Request, job: str, name: str, band: Band = 1) -> dict[str, Any]:
+    """TileJSON 3.0.0 of a band of a result GeoTIFF; its name is the band's own, where it has one."""
     board = house_of(request).board
-    bounds, pixel_m, width, height = raster_facts(_raster(board.file(board.get(job, _owner(request)), name)))
-    return documents_of(request).tilejson(
-        f"/jobs/{job}/files/{name}", {}, name, Bbox(*bounds), zooms(pixel_m, width, height)
-    )
+    path = _raster(board.file(board.get(job, _owner(request)), name))
+    bounds, pixel_m, width, height, what = raster_facts(path, band)
+    sent = {"band": band} if band > 1 else {}
+    zoom = zooms(pixel_m, width, height)
+    return documents_of(request).tilejson(f"/jobs/{job}/files/{name}", sent, what or name, Bbox(*bounds), zoom)
 
 
 @router.get("/jobs/{job}/files/{name}/tiles/WebMercatorQuad/{z}/{x}/{y}.png", summary="A map tile of a result")
-async def job_square(request: Request, job: str, name: str, z: Zoom, x: Index, y: Index) -> Response:
+async def job_square(request: Request, job: str, name: str, z: Zoom, x: Index, y: Index, band: Band = 1) -> Response:
     """PNG of 256 x 256 pixels; 404 where the result does not lie."""
     board = house_of(request).board
     check_tile(z, x, y)
     path = _raster(board.file(board.get(job, _owner(request)), name))
-    content = await run_in_threadpool(raster_tile, path, z, x, y)
+    content = await run_in_threadpool(raster_tile, path, z, x, y, band)
     if content is None:
         raise NotThereError(f"{name!r} does not lie in tile {z}/{x}/{y}", hint="Its bounds are in TileJSON.")
     return Response(content, media_type="image/png")

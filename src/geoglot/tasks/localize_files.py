@@ -108,7 +108,7 @@ def _heat_file(scene: Scene, plan: LocalizePlan, sentences: Sequence[str], path:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path, "w", **profile) as out:
-                out.update_tags(GEOGLOT_MODE=plan.settings.mode, GEOGLOT_CELL_PX=cell)
+                out.update_tags(GEOGLOT_MODE=plan.settings.mode, GEOGLOT_CELL_PX=cell, GEOGLOT_UNIT="level")
                 for k, sentence in enumerate(sentences, start=1):
                     out.set_band_description(k, sentence)
                 yield lambda k, values: out.write(values.astype(np.float32), k)

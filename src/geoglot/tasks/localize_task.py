@@ -25,6 +25,15 @@ class LocalizeRequest:
     sides_px: str = option("sides of the windows in pixels, separated by commas", "256,512,768")
     level: float = option("from here on, on a map from 0 to 1, cells make regions", 0.75)
 
+    def reads(self, archive: Archive) -> tuple[SceneInfo, ...]:
+        """The scene.
+
+        Raises:
+            UnknownNameError: There is none.
+            UsageError: Several have that name.
+        """
+        return (find_scene(archive, self.scene),)
+
 
 def localize(archive: Archive, request: LocalizeRequest, folder: Path, report: Report) -> None:
     """Write heat.tif, regions.geojson, report.json, and a picture a sentence.
