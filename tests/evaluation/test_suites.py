@@ -18,12 +18,14 @@ from typer.testing import CliRunner
 from geoglot.cli.app import app
 from geoglot.data.benchmarks.catalogue import catalogue
 from geoglot.data.samples import Sample
+from geoglot.data.segmentation.catalogue import catalogue as mask_sets
 from geoglot.errors import SourceError, StorageError, UnknownNameError, UsageError
 from geoglot.evaluation import embeddings, suites
 from geoglot.evaluation.embeddings import Kept
 from geoglot.evaluation.number import Number
 from geoglot.evaluation.published import published
 from geoglot.evaluation.report import format_report, tables
+from geoglot.evaluation.segmentation_suite import SEGMENTING
 from geoglot.evaluation.suites import Options, evaluate, find_suites
 from geoglot.models.origin import Preprocess
 from geoglot.models.text_codec.protocol import TokenRows
@@ -59,8 +61,8 @@ def _run(root: Path, suite: str, dataset: str, encoder: ColourEncoder | None = N
 def test_every_suite_names_sets_of_the_catalogue() -> None:
     for _, parts in suites.suites().values():
         for suite in parts:
-            assert set(suite.datasets) <= set(catalogue())
-            assert suite.kind in suites._KINDS
+            assert set(suite.datasets) <= set(mask_sets() if suite.kind in SEGMENTING else catalogue())
+            assert suite.kind in {*suites._KINDS, *SEGMENTING}
     assert [suite.name for suite in find_suites("georsclip")] == ["zsc/rs5m-3", "ret/rs5m"]
     with pytest.raises(UnknownNameError) as error:
         find_suites("georsclp")
@@ -239,7 +241,7 @@ def test_published_numbers_are_whole() -> None:
     by: dict[tuple[str, str, str], dict[tuple[str, str], float]] = {}
     for one in published():
         assert one.source
-        assert one.dataset == "mean" or one.dataset in catalogue()
+        assert one.dataset == "mean" or one.dataset in {**catalogue(), **mask_sets()}
         by.setdefault((one.protocol, one.model, one.source), {})[one.dataset, one.metric] = one.value
     assert sum(len(values) for values in by.values()) > 400
     for (protocol, model, _), values in by.items():

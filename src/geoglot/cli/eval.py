@@ -115,6 +115,7 @@ def _print(found: Sequence[Table]) -> None:
 
 def _list() -> None:
     from geoglot.data.benchmarks.catalogue import catalogue
+    from geoglot.data.segmentation.catalogue import catalogue as mask_sets
     from geoglot.evaluation.suites import suites
 
     typer.echo("suites")
@@ -124,3 +125,6 @@ def _list() -> None:
     typer.echo("data sets")
     for entry in catalogue().values():
         typer.echo(f"  {entry.name:<20} {entry.title} ({entry.kind}; {entry.licence}; {entry.page})")
+    for masks in mask_sets().values():
+        page = masks.page or "no public page"
+        typer.echo(f"  {masks.name:<20} {masks.title} (segmentation; {masks.licence}; {page})")

@@ -1,7 +1,7 @@
 """Numbers as tables, JSON, CSV or Markdown. A table holds one protocol; published numbers stand in it with a source.
 
-Zero-shot protocols give one table with a column a data set; the others one table a data set with a column a metric. No
-table ever holds two protocols, and a dry look (`--limit`) never stands beside published numbers.
+Zero-shot and segmentation protocols give one table with a column a data set; the others one table a data set with a
+column a metric. No table ever holds two protocols, and a dry look (`--limit`) never stands beside published numbers.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def tables(numbers: Sequence[Number]) -> list[Table]:
     """Numbers sorted into tables, in the order in which they came."""
     groups: dict[tuple[str, str, int | None], list[Number]] = {}
     for number in numbers:
-        across = number.protocol.startswith("zsc/") and number.protocol != "zsc/questions"
-        if across and number.metric != "top1":
-            continue  # top5 and mean_class are in JSON and CSV
+        across = number.protocol.startswith(("zsc/", "ovss/")) and number.protocol != "zsc/questions"
+        if across and number.metric not in {"top1", "miou"}:
+            continue  # top5, mean_class and the classes' iou are in JSON and CSV
         key = (number.protocol, number.metric if across else number.dataset, number.limit)
         groups.setdefault(key, []).append(number)
     return [_table(key, group) for key, group in groups.items()]

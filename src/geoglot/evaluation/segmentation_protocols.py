@@ -107,9 +107,9 @@ def fit(image: Bytes) -> Bytes:
 
 def resized(channels: Floats, size: tuple[int, ...]) -> Floats:
     """[C, H, W] to [C, *size], bilinear between pixel centres, without smoothing first (OpenCV's and PyTorch's way)."""
-    _, down = between(0, size[0], channels.shape[1] / size[0], channels.shape[1])
-    _, across = between(0, size[1], channels.shape[2] / size[1], channels.shape[2])
-    return down @ (channels @ across.T)
+    top, down = between(0, size[0], channels.shape[1] / size[0], channels.shape[1])
+    left, across = between(0, size[1], channels.shape[2] / size[1], channels.shape[2])
+    return down @ (channels[:, top : top + down.shape[1], left : left + across.shape[1]] @ across.T)
 
 
 def chip_starts(size: int) -> list[tuple[int, int]]:

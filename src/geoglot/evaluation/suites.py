@@ -14,6 +14,7 @@ import numpy as np
 from geoglot.data.benchmarks.catalogue import limited, read_benchmark
 from geoglot.data.benchmarks.found import Benchmark
 from geoglot.data.benchmarks.translations import read_translations
+from geoglot.data.segmentation import SegmentationSet
 from geoglot.errors import SourceError, UnknownNameError, UsageError
 from geoglot.evaluation.embeddings import Kept, encode_known, encode_samples
 from geoglot.evaluation.multilingual import in_all_languages, translated_retrieval
@@ -21,6 +22,8 @@ from geoglot.evaluation.number import Number
 from geoglot.evaluation.probe import TRAIN_SHARE, Labels, few_shot, linear_probe, split_by_class
 from geoglot.evaluation.questions import questions
 from geoglot.evaluation.retrieval import Task, dedup_task, equivalent_task, retrieve, rows_task
+from geoglot.evaluation.segmentation_suite import SEGMENTING, open_masks, segmentation_numbers
+from geoglot.evaluation.selo_protocol import Mode, localization
 from geoglot.evaluation.zero_shot import classify, label_numbers, rs5m_classes, skyscript_classes
 from geoglot.models.encoder import DualEncoder, Vectors
 from geoglot.models.text_codec.truncation import TruncationCount
@@ -100,12 +103,16 @@ def evaluate(wanted: Sequence[Suite], encoders: Iterable[DualEncoder], options: 
         SourceError: Some data is not there; all that is missing is told, with the pages that have it.
         UsageError: A data set does not suit a suite.
     """
-    data = _read_all(wanted, options)
+    masks = open_masks([name for suite in wanted if suite.kind in SEGMENTING for name in suite.datasets], options.root)
+    data = _read_all([suite for suite in wanted if suite.kind not in SEGMENTING], options)
     numbers: list[Number] = []
     for encoder in encoders:
         run = _Run(encoder, options)
         for suite in wanted:
-            mine = [n for name in suite.datasets for n in run.numbers(suite, data[name])]
+            if suite.kind in SEGMENTING:
+                mine = [n for name in suite.datasets for n in run.segmented(suite, masks[name])]
+            else:
+                mine = [n for name in suite.datasets for n in run.numbers(suite, data[name])]
             numbers += mine + _means(suite, mine)
     return numbers
 
@@ -174,11 +181,20 @@ class _Run:
             for number in raw
         ]
 
+    def segmented(self, suite: Suite, data: SegmentationSet) -> list[Number]:
+        """All numbers of a segmentation suite on one set."""
+        options = self._options
+        found = segmentation_numbers(suite.kind, self._encoder, data, options.limit, options.seed, options.told)
+        return [replace(number, protocol=_counted(number.protocol, suite, data)) for number in found]
+
     def _suits(self, suite: Suite, data: Benchmark) -> None:
         wants = {"rows": "retrieval", "equivalent": "retrieval", "dedup": "retrieval", "translated": "retrieval"}
+        wants |= {"selo_strict": "localization", "selo_fast": "localization"}
         kind = wants.get(suite.kind, "classification")
         if kind == "retrieval" and not any(sample.captions for sample in data.samples):
             raise UsageError(f"{data.entry.title} has no captions; {suite.name} needs them")
+        if kind == "localization" and data.polygons is None:
+            raise UsageError(f"{data.entry.title} marks no regions; {suite.name} needs them")
         if kind == "classification" and not data.classes:
             raise UsageError(f"{data.entry.title} has no classes; {suite.name} needs them")
 
@@ -225,6 +241,17 @@ class _Run:
         said = read_translations(data.name, self._options.root, data.samples)
         return translated_retrieval(self._encoder, said, self.images(data), seed=self._options.seed)
 
+    def selo_strict(self, data: Benchmark) -> list[Number]:
+        return self._selo(data, "strict")
+
+    def selo_fast(self, data: Benchmark) -> list[Number]:
+        return self._selo(data, "fast")
+
+    def _selo(self, data: Benchmark, mode: Mode) -> list[Number]:
+        told, what = self._options.told, f"{self._encoder.card.name} on {data.name}, {mode}"
+        inner = (lambda done, total: told(what, done, total)) if told else None
+        return localization(self._encoder, data, mode, seed=self._options.seed, told=inner)
+
     def linear(self, data: Benchmark) -> list[Number]:
         train, test = self._halves(data)
         return linear_probe(train, test, len(data.classes), self._options.seed)
@@ -248,20 +275,21 @@ class _Run:
 _KINDS: dict[str, Callable[[_Run, Benchmark], list[Number]]] = {
     "rs5m": _Run.rs5m, "skyscript": _Run.skyscript, "rows": _Run.rows, "equivalent": _Run.equivalent,
     "dedup": _Run.dedup, "questions": _Run.questions, "translated": _Run.translated, "linear": _Run.linear,
-    "few_shot": _Run.few_shot,
+    "few_shot": _Run.few_shot, "selo_strict": _Run.selo_strict, "selo_fast": _Run.selo_fast,
 }  # fmt: skip
 
 
-def _counted(protocol: str, suite: Suite, data: Benchmark) -> str:
+def _counted(protocol: str, suite: Suite, data: Benchmark | SegmentationSet) -> str:
     """`zsc/rs5m` -> `zsc/rs5m-3` on the sets that the suite's published numbers count; else the bare protocol."""
     counts = any(data.name in own.datasets for own in suites()[suite.name][1])
     return suite.name if counts and suite.name.rpartition("-")[0] == protocol else protocol
 
 
 def _means(suite: Suite, numbers: Sequence[Number]) -> list[Number]:
-    """Top-1 averaged over a suite's own sets, as the published tables do, when all of them were run."""
-    top = [number for number in numbers if number.protocol == suite.name and number.metric == "top1"]
-    if suite.kind not in {"rs5m", "skyscript"} or {n.dataset for n in top} != set(suites()[suite.name][1][0].datasets):
+    """Top-1 or mIoU averaged over a suite's own sets, as the published tables do, when all of them were run."""
+    top = [number for number in numbers if number.protocol == suite.name and number.metric in {"top1", "miou"}]
+    own = suites()[suite.name][1][0].datasets
+    if suite.kind not in {"rs5m", "skyscript", "ovss/farslip"} or {n.dataset for n in top} != set(own):
         return []
     value = float(np.mean([number.value for number in top]))
     images = sum(number.count for number in top)
