@@ -7,7 +7,8 @@
 
 All runs begin with the same model (`python -m geoglot.evaluation.release_torch` writes it) and see the same windows in
 the same order. `plain`, `stage1` and `patch_to_cls` take the same number of steps; `plain2`, `stage2`, `pooled` and
-`roi` go on from `plain` or `stage1` for as many again. The lower half of the image tower stays as it is.
+`roi` go on from `plain` or `stage1` for as many again. The `tuned` ones take longer, for the targets; `tuned_objects` has
+larger views and regions beside objects. The lower half of the image tower stays as it is.
 Sizes of windows and thresholds are chosen on Dubai's validation tile, on images of VHR-10 train that training did not
 see, and on the Philippines' buildings; the tests are looked at once, with that choice. Every run and score is kept
 in --work, so a killed command goes on where it was. Pixels, weights and results there are not part of the project.
@@ -50,8 +51,9 @@ from geoglot.training.world import open_world
 PATCHES, REGIONS = {"patch_weight": 1.0}, {"region_weight": 1.0}
 FROZEN = ("towers.visual.stem.*", "towers.visual.stages.[0-3].*")
 WINDOWS = {"dubai": (112, 160, 224), "vhr10": (112, 160, 224), "oam": (224, 448)}  # px of the scene, seen as 224 px
-THRESHOLDS = (0.0, 0.3, 0.5, 0.7, 0.9)
+THRESHOLDS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7)
 CHOICE_IMAGES = 16  # of VHR-10 train
+TUNED_SHARES = {"rsicd": 0.35, "objects": 0.35, "dubai": 0.2, "nymaps": 0.1}
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Run:
     options: dict[str, Any] = field(default_factory=dict)
     after: str = ""
     longer: float = 1.0
+    shares: dict[str, float] = field(default_factory=lambda: small.SHARES)
 
 
 RUNS = {
@@ -73,6 +76,7 @@ RUNS = {
     "roi": Run(REGIONS | {"align": "roi"}, "stage1"),
     "tuned": Run(REGIONS | {"align": "cls"}, "stage1", 3.0),
     "tuned_roi": Run(REGIONS | {"align": "roi"}, "stage1", 3.0),
+    "tuned_objects": Run(REGIONS | {"align": "roi", "side_px": 128, "most_regions": 6}, "stage1", 3.0, TUNED_SHARES),
 }
 USUAL = ("plain", "stage1", "patch_to_cls", "plain2", "stage2", "pooled", "roi")
 
@@ -99,11 +103,15 @@ def config_of(run: Run, args: argparse.Namespace, seed: int) -> Config:
         device="cpu",
     )
     begin = {"init_from": str(folder_of(args.work, run.after, seed))} if run.after else {"model": str(args.model)}
-    windows = tuple(RegionSource(name, "coco") for name in small.SHARES)  # as a record: the arrays are opened below
+    windows = tuple(RegionSource(name, "coco") for name in run.shares)  # as a record: the arrays are opened below
     return Config(
-        loop=loop, regions=windows, loss="multi_positive", crops=2, most_regions=3, region_px=(10.0, 1024.0),
-        **begin, **run.options,
-    )  # fmt: skip
+        loop=loop,
+        regions=windows,
+        loss="multi_positive",
+        crops=2,
+        region_px=(10.0, 1024.0),
+        **({"most_regions": 3} | begin | run.options),
+    )
 
 
 def folder_of(work: Path, name: str, seed: int) -> Path:
@@ -113,17 +121,16 @@ def folder_of(work: Path, name: str, seed: int) -> Path:
 def train(args: argparse.Namespace) -> None:
     """Every run that is asked for and not there yet, the runs before it first."""
     torch.set_num_threads(args.threads)
-    sets = [RegionPairs(chips) for chips in small.load(args.work)]
     for seed in args.seeds:
         for name in with_those_before(args.runs):
             out = folder_of(args.work, name, seed)
             if (out / "model" / "card.toml").is_file():
                 continue
             began = perf_counter()
-            config = config_of(RUNS[name], args, seed)
+            config, shares = config_of(RUNS[name], args, seed), RUNS[name].shares
+            sets = [RegionPairs(chips) for chips in small.load(args.work, tuple(shares))]
             with open_world("cpu") as world:
-                weights = list(small.SHARES.values())
-                tune_on(config, start_of(config), sets, weights, out, world, on_progress=_say(name))
+                tune_on(config, start_of(config), sets, list(shares.values()), out, world, on_progress=_say(name))
             spent = {"seconds": round(perf_counter() - began), "machine": platform.platform()}
             (out / "time.json").write_text(json.dumps(spent))
 
@@ -171,10 +178,11 @@ def segmented(encoder: DenseEncoder, data: SegmentationSet, window_px: int) -> N
 
 
 def _answer(chances: NDArray[np.float32], threshold: float, has_background: bool) -> NDArray[np.uint8]:
-    best = chances.argmax(2)
+    """The best class where its probability reaches the threshold, be the background's higher or not."""
+    best, chance = chances[..., 1:].argmax(2), chances[..., 1:].max(2)
     if not has_background:
-        return (best - 1).astype(np.uint8)
-    return np.where(chances.max(2) < threshold, 0, best).astype(np.uint8)
+        return best.astype(np.uint8)
+    return np.where(chance < threshold, 0, best + 1).astype(np.uint8)
 
 
 def choose(encoder: DenseEncoder, data: SegmentationSet, windows: Sequence[int]) -> tuple[Choice, float]:

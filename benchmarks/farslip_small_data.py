@@ -4,6 +4,8 @@
 
 NWPU VHR-10 train: windows around objects; regions are the objects' boxes. Dubai train and the New York maps: windows
 anywhere; regions are squares that lie inside one class of the mask, because the box of a road says nothing about roads.
+`objects` are windows like those of VHR-10, with squares beside the objects as well, each named by the start model's
+best word that means no object: without them nothing says that an empty apron is no airplane.
 RSICD train: whole images with their captions, so that words do not drift. Every seventh image of VHR-10 train is held
 out for choosing. Windows are turned and mirrored: seen from above there is no up.
 """
@@ -26,11 +28,13 @@ from geoglot.data.regions import Region, RegionRecord, RegionSet, RegionSource, 
 from geoglot.data.samples import load_pixels, read_samples
 from geoglot.data.segmentation import IGNORED, open_segmentation
 from geoglot.errors import UnknownWordsError
+from geoglot.models.encoder import DualEncoder, load_encoder
 from geoglot.models.tokenizer import ConceptTokenizer
 
 SIDE = 160  # of a stored window
 SHARES = {"rsicd": 0.5, "vhr10": 0.2, "dubai": 0.2, "nymaps": 0.1}
-WINDOWS = {"vhr10": 5, "dubai": 40, "nymaps": 2}
+SETS = (*SHARES, "objects")
+WINDOWS = {"vhr10": 5, "dubai": 40, "nymaps": 2, "objects": 6}
 RSICD = 3000
 SQUARES = (96, 64, 48, 32, 24)  # sides of regions inside a mask, in a stored window
 PURE, SMALLEST_SHARE = 0.85, 0.03
@@ -72,19 +76,20 @@ class Chips:
         return f"{zlib.crc32(json.dumps(self.rows).encode()):x}-{len(self.rows)}"
 
 
-def load(work: Path) -> list[Chips]:
-    """The prepared sets, pixels mapped from their files."""
+def load(work: Path, names: Sequence[str] = tuple(SHARES)) -> list[Chips]:
+    """Prepared sets, pixels mapped from their files."""
     return [
         Chips(name, np.load(work / f"{name}.npy", mmap_mode="r"), json.loads((work / f"{name}.json").read_text()))
-        for name in SHARES
+        for name in names
     ]
 
 
-def prepare(data: Path, work: Path, tokenizer: ConceptTokenizer) -> None:
+def prepare(data: Path, work: Path, model: Path) -> None:
     """Write every set that is not there yet. Minutes, most of it decoding."""
     work.mkdir(parents=True, exist_ok=True)
+    tokenizer = ConceptTokenizer.load(model / "tokenizer.json")
     makers = {"rsicd": rsicd(data, tokenizer), "vhr10": vhr10(data), "dubai": masks(data, "dubai")}
-    makers["nymaps"] = masks(data, "nymaps")
+    makers |= {"nymaps": masks(data, "nymaps"), "objects": objects(data, load_encoder(str(model), runtime="torch"))}
     for name, maker in makers.items():
         if (work / f"{name}.json").is_file():
             continue
@@ -133,6 +138,78 @@ def vhr10(data: Path) -> Iterator[Chip]:
             pixels, boxes = turned(_resized(image, window), [box for box, _ in seen], int(rng.integers(8)))
             names = [name for _, name in seen]
             yield Chip(pixels, (said(names),), tuple(zip(boxes, names, strict=True)))
+
+
+def objects(data: Path, encoder: DualEncoder) -> Iterator[Chip]:
+    """Windows around objects and, one in four, anywhere; regions are the objects and up to four squares beside them."""
+    whole, train, _ = vhr10_parts(data)
+    rng = np.random.default_rng(3)
+    namer = Namer(encoder, whole.categories)
+    for i in train:
+        regions, image = whole.record(i).regions, whole.image(i)
+        for _ in range(WINDOWS["objects"]):
+            at = regions[int(rng.integers(len(regions)))].box_px if regions and rng.random() < 0.75 else None
+            window = _around(at, image.shape[:2], rng) if at else _anywhere(image.shape[:2], rng)
+            marked = [(_moved(region.box_px, window), region.category) for region in regions]
+            seen = [(box, name) for (box, name), r in zip(marked, regions, strict=True) if _inside(r.box_px, window)]
+            seen = [(_cut(box), name) for box, name in seen]
+            pixels = _resized(image, window)
+            beside = _beside([box for box, _ in marked], rng)
+            named = seen + list(zip(beside, namer.names(pixels, beside), strict=True))
+            if named:
+                pixels, boxes = turned(pixels, [box for box, _ in named], int(rng.integers(8)))
+                names = [name for _, name in named]
+                about = [name for _, name in seen] or names
+                yield Chip(pixels, (said(about),), tuple(zip(boxes, names, strict=True)))
+
+
+@dataclass
+class Namer:
+    """Names squares by the words that a model knows besides some categories."""
+
+    encoder: DualEncoder
+    categories: Sequence[str]
+
+    def __post_init__(self) -> None:
+        words = np.array(self.encoder.card.background)
+        vectors = self.encoder.encode_texts(list(words))
+        alike = (vectors @ self.encoder.encode_texts(list(self.categories)).T).max(1) >= 0.6
+        self.words, self.vectors = words[~alike].tolist(), vectors[~alike]
+
+    def names(self, pixels: Pixels, boxes: Sequence[Box]) -> list[str]:
+        if not boxes:
+            return []
+        side = self.encoder.card.image_px
+        image = Image.fromarray(pixels)
+        seen = np.stack([np.asarray(image.resize((side, side), Image.Resampling.BICUBIC, box=box)) for box in boxes])
+        return [self.words[at] for at in (self.encoder.encode_images(seen) @ self.vectors.T).argmax(1)]
+
+
+def _anywhere(size: tuple[int, ...], rng: np.random.Generator) -> Box:
+    side = rng.uniform(80, min(280, *size[:2]))
+    left, top = rng.uniform(0, size[1] - side), rng.uniform(0, size[0] - side)
+    return left, top, left + side, top + side
+
+
+def _moved(box: Box, window: Box) -> Box:
+    scale, left, top = SIDE / (window[2] - window[0]), window[0], window[1]
+    return (box[0] - left) * scale, (box[1] - top) * scale, (box[2] - left) * scale, (box[3] - top) * scale
+
+
+def _cut(box: Box) -> Box:
+    return max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(SIDE)), min(box[3], float(SIDE))
+
+
+def _beside(taken: Sequence[Box], rng: np.random.Generator, most: int = 4) -> list[Box]:
+    """Squares of a stored window that touch no object."""
+    found: list[Box] = []
+    for _ in range(4 * most):
+        side = float(rng.uniform(28, 72))
+        x, y = rng.uniform(0, SIDE - side, 2).tolist()
+        apart = all(x >= b[2] or y >= b[3] or x + side <= b[0] or y + side <= b[1] for b in taken)
+        if apart and len(found) < most:
+            found.append((x, y, x + side, y + side))
+    return found
 
 
 def _around(box: Box, size: tuple[int, ...], rng: np.random.Generator) -> Box:
@@ -218,9 +295,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--model", type=Path, required=True, help="model folder; its tokenizer tells known captions")
+    parser.add_argument("--model", type=Path, required=True, help="folder of the model that training begins with")
     args = parser.parse_args()
-    prepare(args.data, args.work, ConceptTokenizer.load(args.model / "tokenizer.json"))
+    prepare(args.data, args.work, args.model)
 
 
 if __name__ == "__main__":

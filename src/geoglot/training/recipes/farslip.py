@@ -68,6 +68,7 @@ class Config:
         validation: Held-out pairs for the metric, mean recall; none: no validation.
         loss: Of the contrast: "infonce", or "multi_positive" where captions repeat.
         global_weight, patch_weight, region_weight: Of the three terms.
+        side_px: Side at which images and their parts are seen; 0: the model's own.
         crops: Random crops of an image for the patch term.
         crop_area: Least and most share of the image in a crop.
         distill: Target of the patches: "roi2pooled", "roi2cls" or "combined".
@@ -98,6 +99,7 @@ class Config:
     global_weight: float = 1.0
     patch_weight: float = 0.0
     region_weight: float = 0.0
+    side_px: int = 0
     crops: int = 4
     crop_area: tuple[float, float] = (0.3, 0.7)
     distill: Distill = "roi2pooled"
@@ -132,8 +134,9 @@ class Config:
             raise UsageError(f"region_share {self.region_share} and teacher_decay {self.teacher_decay} must be shares")
         if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1 or not 0 <= self.region_px[0] < self.region_px[1]:
             raise UsageError(f"crop_area {self.crop_area} and region_px {self.region_px} must rise")
-        if min(self.crops, self.most_regions) < 1:
-            raise UsageError(f"crops = {self.crops} and most_regions = {self.most_regions} must be positive")
+        if min(self.crops, self.most_regions) < 1 or self.side_px < 0:
+            counts = f"crops = {self.crops}, most_regions = {self.most_regions} and side_px = {self.side_px}"
+            raise UsageError(f"{counts} must be positive")
         if self.loop.evaluate_every and self.validation is None:
             raise UsageError("evaluate_every needs a [validation] source")
 
@@ -349,8 +352,9 @@ def tune_on(
     on_progress: OnProgress | None = None,
 ) -> Path:
     """`run` on sets that are open already. Returns the folder of the tuned model."""
-    model = FarSlip(start.towers, config, side_px=start.image_px, mean=start.mean, std=start.std)
-    prepare = parts_of(config, start.image_px)
+    side_px = config.side_px or start.image_px
+    model = FarSlip(start.towers, config, side_px=side_px, mean=start.mean, std=start.std)
+    prepare = parts_of(config, side_px)
     report = fit(
         "farslip",
         config,
