@@ -27,7 +27,7 @@ PACKS = [entry for entry in catalogue().values() if entry.places[0].layout == "l
 
 def test_every_entry_can_be_read_and_fetched() -> None:
     for entry in catalogue().values():
-        assert entry.kind in {"classification", "retrieval"}
+        assert entry.kind in {"classification", "retrieval", "localization"}
         assert entry.page.startswith("http")
         assert entry.licence
         assert {place.layout for place in entry.places} <= set(READERS) | {"union"}

@@ -37,6 +37,8 @@ MODES = ("fast", "strict")
 MAX_CELLS = 4_194_304
 MAX_STRICT = 120_000_000
 MAX_WINDOWS = 500_000
+LEAST_CELLS = 4
+"""Smaller regions are left out, unless they hold the peak."""
 CELLS_ACROSS = 16
 """Cells along the smallest window."""
 
@@ -318,8 +320,9 @@ def _heat(
     flat = not np.nanmax(level) > 0
     notes = ("the map is constant: the sentence fits every window alike",) if flat else ()
     found = [] if flat else blobs(np.nan_to_num(level) >= plan.settings.level)
-    places = [_place(blob, level, mean, sure, seen, plan) for blob in found]
-    places.sort(key=lambda place: -place.level)
+    every = [(blob.area, _place(blob, level, mean, sure, seen, plan)) for blob in found]
+    every.sort(key=lambda pair: -pair[1].level)
+    places = [place for rank, (area, place) in enumerate(every) if not rank or area >= LEAST_CELLS]
     nothing = sure is not None and float(sure.max()) < judge.threshold
     return Heat(sentence, values, level, tuple(places[: plan.settings.most]), nothing, notes)
 

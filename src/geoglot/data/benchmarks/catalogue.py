@@ -12,12 +12,13 @@ from pathlib import Path
 from geoglot.data.benchmarks.caption_layouts import captions_csv, gaia, karpathy, nwpu, yuan
 from geoglot.data.benchmarks.class_layouts import class_folders, jsonl, labels_csv
 from geoglot.data.benchmarks.found import SPLITS, Benchmark, Entry, Found, Place, Reader, Request
+from geoglot.data.benchmarks.localization_layouts import air_slt
 from geoglot.data.benchmarks.unions import read_union
 from geoglot.errors import SourceError, UnknownNameError, UsageError
 
 READERS: dict[str, Reader] = {
     "class_folders": class_folders, "labels_csv": labels_csv, "jsonl": jsonl, "captions_csv": captions_csv,
-    "karpathy": karpathy, "nwpu": nwpu, "yuan": yuan, "gaia": gaia,
+    "karpathy": karpathy, "nwpu": nwpu, "yuan": yuan, "gaia": gaia, "air_slt": air_slt,
 }  # fmt: skip
 
 
@@ -103,7 +104,8 @@ def _checked(entry: Entry, found: Found, split: str, source: str, partial: bool)
         raise SourceError(f"{source} has no images of split {split!r}")
     if problems and not partial:
         raise SourceError(f"{source}: " + "; ".join(problems), hint="Unpack it anew, or take it as it is: --partial.")
-    return Benchmark(entry, found.samples, found.classes, found.texts, split, source, (*found.notes, *problems))
+    notes = (*found.notes, *problems)
+    return Benchmark(entry, found.samples, found.classes, found.texts, split, source, notes, found.polygons)
 
 
 def _count_problem(entry: Entry, found: Found, split: str) -> list[str]:
@@ -147,7 +149,9 @@ def limited(benchmark: Benchmark, limit: int) -> Benchmark:
     total = len(benchmark.samples)
     if limit >= total:
         return benchmark
-    return replace(benchmark, samples=tuple(benchmark.samples[i * total // limit] for i in range(limit)))
+    rows = [i * total // limit for i in range(limit)]
+    polygons = None if benchmark.polygons is None else tuple(benchmark.polygons[i] for i in rows)
+    return replace(benchmark, samples=tuple(benchmark.samples[i] for i in rows), polygons=polygons)
 
 
 def class_counts(benchmark: Benchmark) -> Counter[str]:

@@ -10,6 +10,8 @@ from geoglot.data.samples import Sample
 from geoglot.errors import SourceError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
+Polygons = tuple[tuple[tuple[float, float], ...], ...]
+"""Regions of one image, each as vertices (x, y) in pixels."""
 SPLITS = {"val": "valid", "validation": "valid", "valid": "valid", "train": "train", "test": "test"}
 """Spellings of split names in the wild -> ours."""
 
@@ -63,12 +65,14 @@ class Found:
         classes: Class names in index order; empty for captions.
         texts: The set's own wording of each class, where it brings one.
         notes: What was left out, and how much of it; in sentences.
+        polygons: Of each sample, where the set marks regions.
     """
 
     samples: tuple[Sample, ...]
     classes: tuple[str, ...] = ()
     texts: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    polygons: tuple[Polygons, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ class Benchmark:
         split: Which part this is.
         source: Layout and file it was read from.
         notes: What was left out, in sentences.
+        polygons: As in Found.
     """
 
     entry: Entry
@@ -109,6 +114,7 @@ class Benchmark:
     split: str
     source: str
     notes: tuple[str, ...] = ()
+    polygons: tuple[Polygons, ...] | None = None
 
     @property
     def name(self) -> str:
