@@ -148,7 +148,7 @@ class Parts:
             extras |= self._slots(picture, name, chosen)
             told = [region.text or self.region_text.format(category=region.category) for region in chosen]
             texts += told + [caption] * (self.regions - len(told))
-        whole = square(picture, (0.0, 0.0, *map(float, size)), self.side_px, name)
+        whole = square(picture, (0.0, 0.0, float(size[0]), float(size[1])), self.side_px, name)
         return Prepared(whole, tuple(texts), extras)
 
     def _chosen(self, known: tuple[Region, ...], rng: np.random.Generator) -> list[Region]:
@@ -171,7 +171,8 @@ class Parts:
 
 def shares(boxes: list[Box], size: tuple[int, int]) -> NDArray[np.float32]:
     """Boxes in pixels as shares of (width, height), [K, 4]."""
-    return (np.array(boxes, np.float64).reshape(-1, 4) / np.array([*size, *size])).astype(np.float32)
+    found = np.array(boxes, np.float64).reshape(-1, 4) / np.array([*size, *size])
+    return found.astype(np.float32)
 
 
 def label_of(region: Region, drop_captioned: bool = False) -> int:

@@ -52,7 +52,7 @@ def draw_world(folder: Path, *, per_kind: int = 6) -> Path:
 def draw_regions(world: Path) -> RegionSource:
     """Two regions for each drawn chip of the training split: its left half is its kind, its right half "land"."""
     rows = [json.loads(line) for line in (world / "captions.jsonl").read_text("utf-8").splitlines()]
-    images, marks = [], []
+    images, marks = list[dict[str, object]](), list[dict[str, object]]()
     for number, row in enumerate(row for row in rows if row["split"] == "train"):
         images.append({"id": number, "file_name": row["image"], "width": SIDE, "height": SIDE})
         for left, kind in ((0, row["label"]), (SIDE // 2, "land")):

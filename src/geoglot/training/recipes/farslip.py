@@ -246,7 +246,7 @@ class FarSlip(Contrastive):
     def _distinct_text_rows(self, ids: Tensor) -> Tensor:
         """Unit rows [B, K, D] of token rows [B, K, T]; equal ones, and categories repeat, are encoded once."""
         distinct, where = torch.unique(ids.flatten(0, 1), dim=0, return_inverse=True)
-        return self.text_rows(distinct)[where].unflatten(0, ids.shape[:2])
+        return self.text_rows(distinct)[where].reshape(*ids.shape[:2], -1)
 
     def loss(self, outputs: Outputs, batch: Batch, world: World) -> dict[str, Tensor]:
         config, terms = self.config, dict[str, Tensor]()
@@ -285,7 +285,7 @@ def _places(boxes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _split(found: Dense, counts: list[int]) -> list[Dense]:
-    pairs = zip(found.pooled.split(counts), found.patches.split(counts), strict=True)
+    pairs = zip(torch.split(found.pooled, counts), torch.split(found.patches, counts), strict=True)
     return [Dense(pooled, patches, None) for pooled, patches in pairs]
 
 
