@@ -7,8 +7,8 @@
 
 All runs begin with the same model (`python -m geoglot.evaluation.release_torch` writes it) and see the same windows in
 the same order. `plain`, `stage1` and `patch_to_cls` take the same number of steps; `plain2`, `stage2`, `pooled` and
-`roi` go on from `plain` or `stage1` for as many again. The `tuned` ones take longer, for the targets; `tuned_objects` has
-larger views and regions beside objects. The lower half of the image tower stays as it is.
+`roi` go on from `plain` or `stage1` for as many again. The `tuned` ones take longer, for the targets; `tuned_objects`
+learns from regions beside objects, too. The lower half of the image tower stays as it is.
 Sizes of windows and thresholds are chosen on Dubai's validation tile, on images of VHR-10 train that training did not
 see, and on the Philippines' buildings; the tests are looked at once, with that choice. Every run and score is kept
 in --work, so a killed command goes on where it was. Pixels, weights and results there are not part of the project.
@@ -76,7 +76,7 @@ RUNS = {
     "roi": Run(REGIONS | {"align": "roi"}, "stage1"),
     "tuned": Run(REGIONS | {"align": "cls"}, "stage1", 3.0),
     "tuned_roi": Run(REGIONS | {"align": "roi"}, "stage1", 3.0),
-    "tuned_objects": Run(REGIONS | {"align": "roi", "side_px": 128, "most_regions": 6}, "stage1", 3.0, TUNED_SHARES),
+    "tuned_objects": Run(REGIONS | {"align": "cls", "most_regions": 4}, "stage1", 2.0, TUNED_SHARES),
 }
 USUAL = ("plain", "stage1", "patch_to_cls", "plain2", "stage2", "pooled", "roi")
 
