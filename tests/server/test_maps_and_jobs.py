@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -366,6 +367,21 @@ def test_a_growing_archive_is_followed_and_pages_stay_on_one_state(serve: Serve,
         assert first["geoglot:search"]["moved_on"] is False
         seen += [item["id"] for item in first["features"]]
     assert len(seen) == len(set(seen)) == before
+
+
+def test_what_draws_tiles_is_imported_before_the_first_request() -> None:
+    """Its modules import each other in a ring: two requests that import it at once would see it half made."""
+    script = """
+import sys
+from pathlib import Path
+from geoglot.server.app import create_app
+from geoglot.server.settings import Settings
+from geoglot.server.shelf import Shelf
+create_app(Shelf({}), Settings(state=Path(sys.argv[1])))
+assert hasattr(sys.modules["rio_tiler.io"], "Reader")
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-c", script, folder], check=True, timeout=300)
 
 
 def test_operation(client: TestClient) -> None:

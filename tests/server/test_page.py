@@ -239,6 +239,24 @@ def test_a_click_shows_the_scene_in_full_resolution_and_more_like_it(visit: Visi
     visit.page.wait_for_selector(".welcome")
 
 
+def test_a_job_shows_where_in_the_scene_and_its_files(visit: Visit) -> None:
+    visit.go("?q=roof")
+    visit.page.wait_for_selector("#cards .card")
+    visit.page.locator("#cards .card").first.click()
+    visit.page.wait_for_selector("#detail h2")
+    with visit.page.expect_response(lambda got: "/jobs/" in got.url and "/tiles/" in got.url) as tile:
+        visit.page.get_by_role("button", name="Where in the scene").click()
+    assert tile.value.ok
+    visit.page.wait_for_selector("#job a")
+    assert "roof" in visit.page.inner_text("#job")
+    visit.picture("where")
+    with visit.page.expect_download() as download:
+        visit.page.click("#job a[download='regions.geojson']")
+    assert json.loads(Path(download.value.path()).read_text(encoding="utf-8"))["type"] == "FeatureCollection"
+    visit.ask("water")
+    assert not visit.page.is_visible("#job")
+
+
 def test_the_heat_map_says_where(visit: Visit) -> None:
     visit.go("?q=water")
     visit.page.wait_for_selector("#cards .card")

@@ -80,7 +80,7 @@ export class Problem extends Error {
 
 /** An address of this server, whatever name the server gave itself in a link: the page asks nobody else. */
 export function local(href: string): string {
-  const at = href.search(/(collections|search|pictures)(\/|\?|$)/);
+  const at = href.search(/(collections|search|pictures|jobs)(\/|\?|$)/);
   return at < 0 ? href : ROOT + href.slice(at);
 }
 
@@ -95,6 +95,10 @@ async function ask<T>(path: string, init?: RequestInit): Promise<T> {
   const body = await response.json().catch(() => ({}));
   if (!response.ok) throw new Problem(response.status, body.detail ?? response.statusText, body.hint ?? "");
   return body as T;
+}
+
+export function post<T>(path: string, body: unknown): Promise<T> {
+  return ask<T>(path, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
 }
 
 export function settings(): Promise<{ title: string; basemap: Basemap | null }> {

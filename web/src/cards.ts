@@ -38,6 +38,7 @@ export interface DetailEvents {
   onZoom(): void;
   onLike(): void;
   onTerm(sign: Sign): void;
+  onWhere: (() => void) | null;
 }
 
 export function fillDetail(panel: HTMLElement, item: Item, manyArchives: boolean, events: DetailEvents): void {
@@ -66,6 +67,7 @@ export function fillDetail(panel: HTMLElement, item: Item, manyArchives: boolean
       make("div.row.wrap", {},
         button(say("moreLike"), events.onLike, "button.primary"),
         item.geometry ? button(say("zoomTo"), events.onZoom) : null,
+        item.geometry && events.onWhere ? button(say("whereIn"), events.onWhere) : null,
         make("a.button", { href: fullPicture(item), target: "_blank", rel: "noopener" }, say("fullPicture"))),
       make("div.row.wrap", {},
         button(`+ ${say("addTo")}`, () => events.onTerm("+"), "button.quiet"),

@@ -9,6 +9,7 @@ import { card, fillDetail } from "./cards";
 import { button, byId, make } from "./dom";
 import { clearFilters, offerArchives, readFilters, showFilters } from "./filters";
 import { MapView } from "./map";
+import * as jobs from "./jobs";
 import { type Sign, type State, asked, fromAddress, parameters, question, toAddress } from "./state";
 import { applyTheme, followSystem, nextTheme, theme } from "./theme";
 import { LANGUAGES, type Word, language, number, preferred, say, speak } from "./words";
@@ -65,6 +66,7 @@ async function fetchPage(signal: AbortSignal, token: string | null = null): Prom
 
 /** Change the question or its filters: a new entry in the browser's history, and a new search. */
 function change(edit: Partial<State>): void {
+  leaveJob();
   Object.assign(state, { selected: "", misses: false }, edit);
   remember(true);
   fillForm();
@@ -187,7 +189,50 @@ function showDetail(): void {
     onZoom: () => item.bbox && map?.fit([item.bbox]),
     onLike: () => moreLike(item.id),
     onTerm: (sign) => addTerm("chip", item.id, sign),
+    onWhere: state.text.trim() && !/["+]/.test(state.text) ? () => void lookInScene(item) : null,
   });
+}
+
+// Where in a scene: a job
+
+let job: jobs.Job | null = null;
+let unfollow: (() => void) | null = null;
+
+async function lookInScene(item: api.Item): Promise<void> {
+  leaveJob();
+  const words = state.text.trim();
+  const title = `${words} · ${item.properties.title}`;
+  try {
+    job = await jobs.localize(item.collection, item.properties["geoglot:scene"], words);
+  } catch (error) {
+    if (!(error instanceof api.Problem)) throw error;
+    return showJob(title, error.message || say("offline"));
+  }
+  showJob(title);
+  unfollow = jobs.follow(job, (now) => {
+    job = now;
+    showJob(title);
+    if (now.state === "done") map?.setResult(jobs.fileOf(now, "heat.tif")?.tilejson ?? null);
+  });
+}
+
+function leaveJob(): void {
+  unfollow?.();
+  if (job && jobs.running(job)) void jobs.cancel(job);
+  [job, unfollow] = [null, null];
+  map?.setResult(null);
+  byId("job").hidden = true;
+}
+
+function showJob(title: string, failure = job?.problem?.detail): void {
+  const leave = button("×", leaveJob, "button.quiet.icon");
+  leave.setAttribute("aria-label", say("close"));
+  const bar = make("progress", { max: "1", value: String(job?.progress ?? 0), "aria-label": title });
+  const files = ["regions.geojson", "heat.tif"].map((name) => job && jobs.fileOf(job, name));
+  const links = files.map((file) => file && make("a.button.quiet", { href: file.href, download: file.name }, `↓ ${file.name}`));
+  const state = failure ? [make("span", {}, failure)] : job?.state === "done" ? links.filter((link) => link !== null && link !== undefined) : [bar];
+  byId("job").replaceChildren(make("b", {}, title), ...state, leave);
+  byId("job").hidden = false;
 }
 
 function showHeat(): void {

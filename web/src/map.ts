@@ -188,6 +188,15 @@ export class MapView {
     }
   }
 
+  /** Lay a job's result over the imagery, or take it away. */
+  setResult(tilejson: string | null): void {
+    if (this.map.getLayer("result")) this.map.removeLayer("result");
+    if (this.map.getSource("result")) this.map.removeSource("result");
+    if (!tilejson) return;
+    this.map.addSource("result", { type: "raster", url: tilejson, tileSize: 256 });
+    this.map.addLayer({ id: "result", type: "raster", source: "result", paint: { "raster-opacity": 0.75 } }, "hits-halo");
+  }
+
   setBox(box: Bbox | null): void {
     this.data("box", box ? [{ type: "Feature", properties: {}, geometry: { type: "LineString", coordinates: ring(box) } }] : []);
   }

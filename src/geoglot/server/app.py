@@ -29,6 +29,8 @@ def create_app(shelf: Shelf, settings: Settings) -> FastAPI:
         StorageError: The state folder cannot be written, or another server uses it.
         UsageError: An API key is empty.
     """
+    import rio_tiler.io  # noqa: F401  before any thread: two that import it at the same moment see it half made
+
     if not all(settings.api_keys):
         raise UsageError("an API key is empty", hint="Leave it out, or give it letters.")
     house = House(shelf, settings)
