@@ -4,8 +4,8 @@
 
 NWPU VHR-10 train: windows around objects; regions are the objects' boxes. Dubai train and the New York maps: windows
 anywhere; regions are squares that lie inside one class of the mask, because the box of a road says nothing about roads.
-`objects` are windows like those of VHR-10, with squares beside the objects as well, each named by the start model's
-best word that means no object: without them nothing says that an empty apron is no airplane.
+`objects`, made with --namer, are windows like those of VHR-10, with squares beside the objects as well, each named by a
+tuned model with the best of a few plain words: without them nothing says that an empty apron is no airplane.
 RSICD train: whole images with their captions, so that words do not drift. Every seventh image of VHR-10 train is held
 out for choosing. Windows are turned and mirrored: seen from above there is no up.
 """
@@ -37,6 +37,10 @@ SETS = (*SHARES, "objects")
 WINDOWS = {"vhr10": 5, "dubai": 40, "nymaps": 2, "objects": 6}
 RSICD = 3000
 SQUARES = (96, 64, 48, 32, 24)  # sides of regions inside a mask, in a stored window
+PLAIN = (
+    "water", "land", "road", "building", "vegetation", "grassland", "parking lot", "runway", "forest",
+    "residential area",
+)  # fmt: skip
 PURE, SMALLEST_SHARE = 0.85, 0.03
 Pixels = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -84,12 +88,14 @@ def load(work: Path, names: Sequence[str] = tuple(SHARES)) -> list[Chips]:
     ]
 
 
-def prepare(data: Path, work: Path, model: Path) -> None:
+def prepare(data: Path, work: Path, model: Path, namer: Path | None) -> None:
     """Write every set that is not there yet. Minutes, most of it decoding."""
     work.mkdir(parents=True, exist_ok=True)
     tokenizer = ConceptTokenizer.load(model / "tokenizer.json")
     makers = {"rsicd": rsicd(data, tokenizer), "vhr10": vhr10(data), "dubai": masks(data, "dubai")}
-    makers |= {"nymaps": masks(data, "nymaps"), "objects": objects(data, load_encoder(str(model), runtime="torch"))}
+    makers |= {"nymaps": masks(data, "nymaps")}
+    if namer:
+        makers["objects"] = objects(data, load_encoder(str(namer), runtime="torch", threads=1))
     for name, maker in makers.items():
         if (work / f"{name}.json").is_file():
             continue
@@ -144,7 +150,7 @@ def objects(data: Path, encoder: DualEncoder) -> Iterator[Chip]:
     """Windows around objects and, one in four, anywhere; regions are the objects and up to four squares beside them."""
     whole, train, _ = vhr10_parts(data)
     rng = np.random.default_rng(3)
-    namer = Namer(encoder, whole.categories)
+    namer = Namer(encoder)
     for i in train:
         regions, image = whole.record(i).regions, whole.image(i)
         for _ in range(WINDOWS["objects"]):
@@ -165,16 +171,12 @@ def objects(data: Path, encoder: DualEncoder) -> Iterator[Chip]:
 
 @dataclass
 class Namer:
-    """Names squares by the words that a model knows besides some categories."""
+    """Names squares by plain words."""
 
     encoder: DualEncoder
-    categories: Sequence[str]
 
     def __post_init__(self) -> None:
-        words = np.array(self.encoder.card.background)
-        vectors = self.encoder.encode_texts(list(words))
-        alike = (vectors @ self.encoder.encode_texts(list(self.categories)).T).max(1) >= 0.6
-        self.words, self.vectors = words[~alike].tolist(), vectors[~alike]
+        self.vectors = self.encoder.encode_texts(list(PLAIN))
 
     def names(self, pixels: Pixels, boxes: Sequence[Box]) -> list[str]:
         if not boxes:
@@ -182,7 +184,7 @@ class Namer:
         side = self.encoder.card.image_px
         image = Image.fromarray(pixels)
         seen = np.stack([np.asarray(image.resize((side, side), Image.Resampling.BICUBIC, box=box)) for box in boxes])
-        return [self.words[at] for at in (self.encoder.encode_images(seen) @ self.vectors.T).argmax(1)]
+        return [PLAIN[at] for at in (self.encoder.encode_images(seen) @ self.vectors.T).argmax(1)]
 
 
 def _anywhere(size: tuple[int, ...], rng: np.random.Generator) -> Box:
@@ -296,8 +298,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True, help="folder of the model that training begins with")
+    parser.add_argument("--namer", type=Path, help="folder of a tuned model that names what lies beside objects")
     args = parser.parse_args()
-    prepare(args.data, args.work, args.model)
+    prepare(args.data, args.work, args.model, args.namer)
 
 
 if __name__ == "__main__":
