@@ -134,6 +134,16 @@ WRONG: list[tuple[Callable[[Images], object], str, str]] = [
 ]
 
 
+def test_the_token_comes_from_the_same_path_as_the_patches(encoder: TorchEncoder) -> None:
+    images = RNG.integers(0, 255, (3, 20, 28, 3)).astype(np.uint8)
+    patches, tokens = encoder.patches_and_token(images)
+    np.testing.assert_allclose(patches, encoder.patch_features(images), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(tokens, axis=1), 1, atol=1e-5)
+    batch = next(encoder._batches(images))
+    wanted = F.normalize(encoder.model.dense(encoder._filled_up(batch), None).class_token, dim=-1)  # type: ignore[arg-type]
+    np.testing.assert_allclose(tokens, wanted.numpy(), atol=1e-5)
+
+
 @pytest.mark.parametrize(("spoil", "says", "hint"), WRONG)
 def test_wrong_images_are_told(encoder: TorchEncoder, spoil: Callable[[Images], object], says: str, hint: str) -> None:
     wrong = spoil(pixels(2, 32, 32, 3))

@@ -195,7 +195,22 @@ def our_predict(
     settings: SegmentSettings | None = None,
     upsampler: Upsampler | None = None,
 ) -> Predict:
-    """A predictor by `ovss/geoglot`: as people use it. A set's background class is asked for as "auto"."""
+    """A predictor by `ovss/geoglot`: as people use it."""
+    segmenter, table = our_segmenter(encoder, data, settings, upsampler)
+
+    def predict(image: Bytes, gsd_m: float | None) -> Bytes:
+        return table[segment_picture(segmenter, ArrayPicture(image, gsd_m)).classes]
+
+    return predict
+
+
+def our_segmenter(
+    encoder: DenseEncoder,
+    data: SegmentationSet,
+    settings: SegmentSettings | None = None,
+    upsampler: Upsampler | None = None,
+) -> tuple[Segmenter, Bytes]:
+    """A set's classes asked for, its background class as "auto"; and the table [256] from map values to its indices."""
     chosen = settings or SegmentSettings()
     asked = [AskedClass(words[0], words) for i, words in enumerate(data.classes) if i != data.background]
     table = np.full(256, NO_ANSWER, np.uint8)
@@ -203,9 +218,4 @@ def our_predict(
     if data.background is not None:
         table[0] = data.background
         chosen = chosen if chosen.background else replace(chosen, background=(AUTO,))
-    segmenter = Segmenter(encoder, asked, chosen, upsampler)
-
-    def predict(image: Bytes, gsd_m: float | None) -> Bytes:
-        return table[segment_picture(segmenter, ArrayPicture(image, gsd_m)).classes]
-
-    return predict
+    return Segmenter(encoder, asked, chosen, upsampler), table

@@ -128,6 +128,25 @@ class TorchEncoder:
             parts.append(_unit(found.patches).cpu().numpy())
         return np.concatenate(parts) if parts else np.zeros((0, 0, 0, self.card.dim), np.float32)
 
+    @torch.inference_mode()
+    def patches_and_token(
+        self, images: NDArray[np.uint8], last_block: LastBlock | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As patch_features, with token 0 of the same modified path, [N, D], unit norm: SegEarth-OV subtracts it.
+
+        Raises:
+            UsageError: Not such an array, or the tower has no such token.
+            UnknownNameError: No such last block.
+        """
+        patches, tokens = [], []
+        for batch in self._batches(check_images(images)):
+            found = self.model.dense(self._filled_up(batch), last_block)
+            if found.class_token is None:
+                raise UsageError(f"model {self.card.name!r} has no class token", hint="Leave the bias at 0.")
+            patches.append(_unit(found.patches).cpu().numpy())
+            tokens.append(_unit(found.class_token).cpu().numpy())
+        return np.concatenate(patches), np.concatenate(tokens)
+
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """M texts -> float32 [M, D], unit norm. What does not fit the context is cut, counted and logged.
 

@@ -83,6 +83,6 @@ def _words(entry: LegendEntry) -> str:
 
 def _save(path: Path, sheet: Image.Image) -> None:
     try:
-        sheet.save(path, optimize=True)
+        sheet.save(path)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error}", hint="Check the folder and the free space.") from error
