@@ -244,8 +244,8 @@ def pointing(encoder: DenseEncoder, data: Path) -> dict[str, Any]:
     """Share of (image, class) pairs whose best place lies inside an instance of the class."""
     from geoglot.evaluation.pointing import pointing_accuracy
 
-    number = pointing_accuracy(encoder, open_regions(RegionSource("vhr10", "coco", split="test"), data))
-    return {"value": number.value, "interval": number.interval, "protocol": number.protocol}
+    made = pointing_accuracy(encoder, open_regions(RegionSource("vhr10", "coco", split="test"), data))
+    return {"value": made.accuracy, "interval": made.interval, "in_outline": made.in_outline, "pairs": made.pairs}
 
 
 def score_all(args: argparse.Namespace) -> None:
