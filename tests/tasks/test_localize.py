@@ -358,3 +358,13 @@ def test_the_task(tmp_path: Path) -> None:
         task.run_job(archive, task.request_type(scene="b.tif", text=("red",)), out, lambda share, words: None)
     with pytest.raises(UsageError, match="whole numbers"):
         task.run_job(archive, task.request_type(scene="a.tif", text=("red",), sides_px="x"), out, lambda s, w: None)
+
+
+def test_a_peak_is_its_own_regions(tmp_path: Path) -> None:
+    """A region whose box holds another's higher cell still gives its own."""
+    from geoglot.imagery.filters import blobs
+
+    level = np.array([[0.8, 0.8, 0.8, 0.8], [0.8, 0, 0, 0], [0.8, 0, 1, 0], [0.9, 0, 0, 0]], np.float32)
+    ring, dot = blobs(level >= 0.75)
+    assert module._top(ring, level) == (3, 0)
+    assert module._top(dot, level) == (2, 2)

@@ -125,9 +125,10 @@ def blobs(mask: NDArray[np.bool_]) -> list[Blob]:
 
 
 def _runs(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    rows, starts = np.nonzero(edges == 1)
-    return rows, starts, np.nonzero(edges == -1)[1]
+    flat = np.pad(mask, ((0, 0), (1, 1))).ravel()  # no run goes on in the next row
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    wide = mask.shape[1] + 2
+    return changes[::2] // wide, changes[::2] % wide, changes[1::2] % wide
 
 
 def _touching(

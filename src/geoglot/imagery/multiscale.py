@@ -70,9 +70,10 @@ def _starts(length: int, side: int, first: int) -> tuple[int, ...]:
 class Cover:
     """Boxes on a map, to average values over those that cover each pixel.
 
-    Each box adds its value at two corners of a table of differences and takes it away at the other two; summing the
-    table twice gives the sum over the covering boxes (Crow 1984, read backwards). Cost: boxes plus pixels, whatever the
-    boxes' sizes. Exact up to float64 rounding, about 1e-13 of the largest partial sum.
+    Between two neighbouring edges of boxes nothing changes, so the map is computed on the grid of all edges and then
+    spread. On that grid each box adds its value at two corners of a table of differences and takes it away at the
+    other two; summing the table twice gives the sum over the covering boxes (Crow 1984, read backwards). Cost: boxes,
+    and one pass over the pixels, whatever the boxes' sizes. Exact up to float64 rounding.
 
     Attributes:
         boxes: int64 [N, 4], x0 y0 x1 y1, half-open, inside the map; empty boxes count nowhere.
@@ -85,27 +86,35 @@ class Cover:
 
     def mean(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
         """Values [N] -> float32 [H, W]; NaN where no box lies."""
-        total = self._summed(values)
-        np.divide(total, self.count, out=total, where=self.count > 0)
-        total[self.count == 0] = np.nan
-        return total.astype(np.float32)
+        found = np.full(self._count.shape, np.nan)
+        np.divide(self._summed(values), self._count, out=found, where=self._count > 0)
+        columns = np.repeat(found.astype(np.float32), np.diff(self._edges[0]), axis=1)
+        return np.repeat(columns, np.diff(self._edges[1]), axis=0)
 
     @cached_property
-    def count(self) -> NDArray[np.int32]:
-        """How many boxes cover each pixel [H, W]."""
-        return np.rint(self._summed(np.ones(len(self.boxes)))).astype(np.int32)
+    def _edges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """All x and all y at which a box, or the map, begins or ends."""
+        x, y = self.boxes[:, ::2], self.boxes[:, 1::2]
+        return np.union1d(x, [0, self.width]), np.union1d(y, [0, self.height])
+
+    @cached_property
+    def _count(self) -> NDArray[np.int64]:
+        """How many boxes cover each cell between edges."""
+        return np.rint(self._summed(np.ones(len(self.boxes)))).astype(np.int64)
 
     def _summed(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
-        x0, y0, x1, y1 = self.boxes.T
-        wide = self.width + 1
-        corners = np.concatenate([y0 * wide + x0, y1 * wide + x1, y0 * wide + x1, y1 * wide + x0])
+        corners, shape = self._corners
         signed = np.concatenate([values, values, -values, -values])
-        size = (self.height + 1) * wide
-        table = np.bincount(corners, weights=signed, minlength=size).astype(np.float64, copy=False)
-        table = table.reshape(self.height + 1, wide)
-        np.cumsum(table, axis=0, out=table)
-        np.cumsum(table, axis=1, out=table)
-        return table[:-1, :-1]
+        table = np.bincount(corners, weights=signed, minlength=shape[0] * shape[1]).astype(np.float64, copy=False)
+        return np.asarray(table.reshape(shape).cumsum(axis=0).cumsum(axis=1)[:-1, :-1])
+
+    @cached_property
+    def _corners(self) -> tuple[NDArray[np.int64], tuple[int, int]]:
+        """Where the four additions go, in a flat table, and the table's shape."""
+        x0, y0, x1, y1 = (np.searchsorted(self._edges[i % 2], self.boxes[:, i]) for i in range(4))
+        wide = len(self._edges[0])
+        corners = np.concatenate([y0 * wide + x0, y1 * wide + x1, y0 * wide + x1, y1 * wide + x0])
+        return corners, (len(self._edges[1]), wide)
 
 
 def to_cells(boxes: NDArray[np.floating | np.integer], cell_px: int) -> NDArray[np.int64]:

@@ -37,6 +37,8 @@ MODES = ("fast", "strict")
 MAX_CELLS = 4_194_304
 MAX_STRICT = 120_000_000
 MAX_WINDOWS = 500_000
+BAND = 512
+"""Rows of cells that are read at once."""
 LEAST_CELLS = 4
 """Smaller regions are left out, unless they hold the peak."""
 CELLS_ACROSS = 16
@@ -218,14 +220,21 @@ def localize_scene(
     known = _valid(scene, plan)
     judge = _Judge.of(encoder, seen)
     for k, sentence in enumerate(sentences):
-        mean = np.where(known, cover.mean(seen.vectors @ texts[k]), np.nan).astype(np.float32)
+        mean = _where(known, cover.mean(seen.vectors @ texts[k]))
         if plan.settings.mode == "strict":
-            values = np.where(known, strict_probability(mean), np.nan).astype(np.float32)
+            values = _where(known, strict_probability(mean))
         else:
-            values = mean if fine is None else np.where(known, _sum_of_two(mean, fine.map_of(k)), np.nan)
+            values = mean if fine is None else _where(known, _sum_of_two(mean, fine.map_of(k)))
         level = values if plan.settings.mode == "strict" else stretched(values)
         yield _heat(sentence, values, level, mean, judge.of_windows(texts[k]), seen, plan, judge)
         report(0.9 + 0.1 * (k + 1) / len(sentences), f"map of {sentence!r}")
+
+
+def _where(known: NDArray[np.bool_] | None, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """NaN where nothing is known, in place; None knows all."""
+    if known is not None:
+        values[~known] = np.nan
+    return values
 
 
 def _seen(scene: Scene, encoder: DualEncoder, settings: LocalizeSettings, report: Report) -> Seen:
@@ -272,10 +281,15 @@ def _standard(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((values - np.nanmean(values)) / max(float(np.nanstd(values)), 1e-6))
 
 
-def _valid(scene: Scene, plan: LocalizePlan) -> NDArray[np.bool_]:
-    """Cells whose middle holds data [h, w]."""
-    whole = Window(0, 0, scene.info.width, scene.info.height)
-    return scene.read(whole, (plan.height, plan.width)).valid
+def _valid(scene: Scene, plan: LocalizePlan) -> NDArray[np.bool_] | None:
+    """Cells that hold data [h, w]; None when all do. Read in bands, so that RGB of a huge map is never held whole."""
+    cell, height = plan.settings.cell_px or 1, scene.info.height
+    found = np.empty((plan.height, plan.width), np.bool_)
+    for top in range(0, plan.height, BAND):
+        bottom = min(top + BAND, plan.height)
+        window = Window(0, top * cell, scene.info.width, min(bottom * cell, height))
+        found[top:bottom] = scene.read(window, (bottom - top, plan.width)).valid
+    return None if found.all() else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,9 +331,9 @@ def _heat(
     plan: LocalizePlan,
     judge: _Judge,
 ) -> Heat:
-    flat = not np.nanmax(level) > 0
+    flat = not np.fmax.reduce(level, axis=None) > 0
     notes = ("the map is constant: the sentence fits every window alike",) if flat else ()
-    found = [] if flat else blobs(np.nan_to_num(level) >= plan.settings.level)
+    found = [] if flat else blobs(level >= plan.settings.level)
     every = [(blob.area, _place(blob, level, mean, sure, seen, plan)) for blob in found]
     every.sort(key=lambda pair: -pair[1].level)
     places = [place for rank, (area, place) in enumerate(every) if not rank or area >= LEAST_CELLS]
@@ -336,11 +350,7 @@ def _place(
     plan: LocalizePlan,
 ) -> Place:
     cell = plan.settings.cell_px or 1
-    tops = [
-        (float(level[row, a:b].max()), row, a + int(level[row, a:b].argmax()))
-        for row, a, b in zip(blob.rows.tolist(), blob.starts.tolist(), blob.stops.tolist(), strict=True)
-    ]
-    top, row, column = max(tops, key=lambda item: item[0])
+    row, column = _top(blob, level)
     x, y = (column + 0.5) * cell, (row + 0.5) * cell
     runs = np.stack([blob.starts, blob.rows, blob.stops, blob.rows + 1], axis=1) * cell
     x0, y0, x1, y1 = seen.boxes.T
@@ -348,4 +358,17 @@ def _place(
     window = Window(left, up, min(right, int(x1.max())), min(down, int(y1.max())))
     over = (x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)
     confidence = float(sure[over].max()) if sure is not None and over.any() else None
-    return Place(window, (x, y), top, float(mean[row, column]), confidence, runs)
+    return Place(window, (x, y), float(level[row, column]), float(mean[row, column]), confidence, runs)
+
+
+def _top(blob: Blob, level: NDArray[np.float32]) -> tuple[int, int]:
+    """(row, column) of the blob's highest cell. Mostly the highest of its box is its own: then no run is looked at."""
+    x0, y0, x1, y1 = blob.box
+    part = np.nan_to_num(level[y0:y1, x0:x1], nan=-np.inf)
+    row, column = (int(v) for v in np.unravel_index(int(part.argmax()), part.shape))
+    if ((blob.rows == row + y0) & (blob.starts <= column + x0) & (column + x0 < blob.stops)).any():
+        return row + y0, column + x0
+    runs = zip(blob.rows.tolist(), blob.starts.tolist(), blob.stops.tolist(), strict=True)
+    tops = [(float(level[r, a:b].max()), r, a + int(level[r, a:b].argmax())) for r, a, b in runs]
+    _, row, column = max(tops, key=lambda top: top[0])
+    return row, column

@@ -30,6 +30,8 @@ from geoglot.types import Window
 CHIP_PX, QUALITY, MEDIAN_PX = 256, 95, 251
 """Of the released code; 95 is what OpenCV writes JPEGs with."""
 BATCH = 64
+FLAT = 1e-6
+"""A map whose lowest and highest mean cosine differ by less is constant but for rounding."""
 
 Told = Callable[[int, int], None]
 """Called with windows done and in all."""
@@ -144,10 +146,10 @@ def cover_of(seen: Seen, width: int, height: int, cell_px: int) -> Cover:
 
 def stretched(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """From 0 at the lowest to 1 at the highest; a constant map is 0 everywhere, NaN stays."""
-    low, high = (float(f(values)) if np.isfinite(values).any() else 0.0 for f in (np.nanmin, np.nanmax))
-    if high - low <= 1e-9:
-        return np.where(np.isfinite(values), 0.0, np.nan).astype(np.float32)
-    return ((values - low) / (high - low)).astype(np.float32)
+    low, high = (float(extreme.reduce(values, axis=None)) for extreme in (np.fmin, np.fmax))
+    if not high - low > FLAT:
+        return values * np.float32(0)
+    return (values - np.float32(low)) * np.float32(1 / (high - low))
 
 
 def strict_probability(mean: NDArray[np.float32]) -> NDArray[np.float32]:
