@@ -11,11 +11,14 @@ from pathlib import Path
 
 import torch
 from tiny_towers import draw_data, grads, make_feed, objective, open_data, random_batch
+from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from geoglot.training.cached import backward
 from geoglot.training.loop import train
 from geoglot.training.objective import LossName
+from geoglot.training.region_losses import region_alignment
 from geoglot.training.run_folder import facts_of
 from geoglot.training.settings import Loop
 from geoglot.training.world import World, open_world
@@ -31,11 +34,30 @@ CASES: dict[str, tuple[LossName, int, int, tuple[int, int]]] = {
 }
 """Loss, captions an image, chunk, images on each of the two processes."""
 
+REGIONS = ((4, 3), (7, 0))
+"""Regions on each of the two processes."""
+
 LOOP = Loop(batch=8, steps=6, learning_rate=1e-2, warmup=2, chunk=3, ema=0.9, log_every=1, ahead=2, device="cpu")
 
 
 def share(sizes: tuple[int, int], rank: int) -> slice:
     return slice(0, sizes[0]) if rank == 0 else slice(sizes[0], sum(sizes))
+
+
+def region_rows() -> tuple[Tensor, Tensor, Tensor]:
+    """Images, texts and labels of seven regions."""
+    chance = torch.Generator().manual_seed(4)
+    images, texts = (F.normalize(torch.randn(7, 5, generator=chance), dim=1) for _ in range(2))
+    return images, texts, torch.tensor([3, 1, 3, 3, 8, 1, 9])
+
+
+def region_grads(rows: slice, world: World) -> tuple[float, Tensor, Tensor]:
+    """The loss of this process's regions, and the gradients of its rows."""
+    images, texts, labels = region_rows()
+    mine = [value[rows].clone().requires_grad_() for value in (images, texts)]
+    loss = region_alignment(mine[0], mine[1], labels[rows], torch.tensor(7.0), world)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.item(), *(value.grad for value in mine)
 
 
 def loop_run(folder: Path, out: Path, world: World, loop: Loop = LOOP) -> None:
@@ -58,6 +80,8 @@ def main(folder: Path) -> None:
             batch = random_batch(12, seed=turn).part(share((6, 6), world.rank))
             backward(wrapped, batch, world, chunk=6 if turn else 0, scale=lambda loss: loss / 2, last=turn == 1)
         found["accumulated-dropout"] = grads(twice)
+        regions = {sizes: region_grads(share(sizes, world.rank), world) for sizes in REGIONS}
+        torch.save(regions, folder / f"regions-{world.rank}.pt")
         torch.save(found, folder / f"grads-{world.rank}.pt")
         if world.leads:
             draw_data(folder / "data")

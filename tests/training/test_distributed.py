@@ -44,6 +44,16 @@ def test_two_processes_have_the_gradient_of_the_joint_batch(joint: Path, name: s
             assert torch.allclose(found[key], value, atol=1e-6, rtol=1e-4), (key, rank)
 
 
+@pytest.mark.parametrize("sizes", joint_batches.REGIONS)
+def test_two_processes_align_the_joint_regions(joint: Path, sizes: tuple[int, int]) -> None:
+    """As DDP would have it, the mean over processes is the loss and the gradient of all regions together."""
+    loss, *expected = joint_batches.region_grads(slice(None), alone())
+    found = [torch.load(joint / f"regions-{rank}.pt")[sizes] for rank in range(2)]
+    assert sum(one[0] for one in found) / 2 == pytest.approx(loss, abs=1e-6)
+    for at, whole in enumerate(expected, start=1):
+        assert torch.allclose(torch.cat([one[at] for one in found]) / 2, whole, atol=1e-6)
+
+
 def test_processes_agree_on_accumulated_gradients_with_dropout(joint: Path) -> None:
     left, right = (torch.load(joint / f"grads-{rank}.pt")["accumulated-dropout"] for rank in range(2))
     assert all(torch.equal(left[key], right[key]) for key in left)
