@@ -28,6 +28,7 @@ from geoglot.training.loop import to_batch  # noqa: E402
 from geoglot.training.objective import Batch, Contrastive  # noqa: E402
 from geoglot.training.recipes import farslip  # noqa: E402
 from geoglot.training.recipes.farslip import Config, FarSlip  # noqa: E402
+from geoglot.training.registry import run_recipe  # noqa: E402
 from geoglot.training.settings import Loop  # noqa: E402
 from geoglot.training.smoke import draw_regions, draw_world  # noqa: E402
 from geoglot.training.starting_point import Start, load_start, with_long_text, write_model  # noqa: E402
@@ -254,6 +255,12 @@ def test_two_stages_and_exact_resume(teacher: str, world: Path, tmp_path: Path) 
     assert json.loads((tmp_path / "two" / "run.json").read_text())["config"]["init_from"] == str(tmp_path / "whole")
     encoder = dense(load_encoder(str(left), runtime="torch", device="cpu"))
     assert encoder.card.about["tuned_from"].startswith("whole")
+
+
+def test_stage_two_smokes_as_the_command_line_does_it(tmp_path: Path) -> None:
+    left = run_recipe("farslip", CONFIGS / "farslip_2_b32.toml", tmp_path, tmp_path / "run", smoke=True)
+    assert left == tmp_path / "run" / "model"
+    assert {"contrast", "regions"} <= list(read_log(tmp_path / "run" / "log.jsonl"))[-1].keys()
 
 
 def test_a_hopeless_rate_is_warned_of(world: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
