@@ -38,7 +38,7 @@ def segment(
     window_px: Annotated[int | None, typer.Option(metavar="N", help="The same in pixels of the scene.")] = None,
     model_px: Annotated[int | None, typer.Option(metavar="N", help="Side at which the model sees a window.")] = None,
     overlap: Annotated[float, typer.Option(metavar="N", help="Share that windows repeat of their neighbour.")] = 0.5,
-    presence: Annotated[float, typer.Option(metavar="N", help="Leave out less present classes; 0 keeps all.")] = 0.01,
+    presence: Annotated[float, typer.Option(metavar="N", help="Leave out less present classes; 0 keeps all.")] = 0.001,
     cls_bias: Annotated[
         float, typer.Option(metavar="N", help="Weight of a window's own score; SegEarth-OV: -0.3.")
     ] = 0.0,
@@ -55,6 +55,7 @@ def segment(
     from geoglot.imagery.scene import open_scene
     from geoglot.models.encoder import DEFAULT_MODEL, dense, load_encoder
     from geoglot.tasks.segment import Segmenter, SegmentSettings
+    from geoglot.tasks.segment_files import check_vectors
     from geoglot.tasks.segment_plan import words_of
     from geoglot.tasks.segment_scene import plan_scene, segment_scene
     from geoglot.tasks.segment_words import read_classes
@@ -69,7 +70,7 @@ def segment(
         presence=presence,
         cls_bias=cls_bias,
     )
-    formats = [format for format in vectors or ["geojson"] if format != "none"]
+    formats = check_vectors([format for format in vectors or ["geojson"] if format != "none"])
     with open_scene(scene) as opened:
         encoder = dense(load_encoder(model or DEFAULT_MODEL))
         segmenter = Segmenter(encoder, asked, settings, _upsampler(upsampler))

@@ -92,7 +92,8 @@ def template_means(encoder: DenseEncoder, words: list[str]) -> Floats:
     vectors = encode_known(encoder, [template.replace("{c}", word) for word in words for template in templates])
     means = vectors.reshape(len(words), len(templates), -1).mean(axis=1)
     lengths = np.linalg.norm(means, axis=1, keepdims=True)
-    return np.divide(means, lengths, out=np.zeros_like(means), where=lengths > 0)
+    unit: Floats = np.divide(means, lengths, out=np.zeros_like(means), where=lengths > 0)
+    return unit
 
 
 def fit(image: Bytes) -> Bytes:
@@ -129,7 +130,7 @@ def slide(encoder: DenseEncoder, image: Bytes, table: Floats, rules: Published) 
     for (y, x), values in zip(spots, scores, strict=True):
         total[:, y[0] : y[1], x[0] : x[1]] += values
         cover[y[0] : y[1], x[0] : x[1]] += 1
-    return total / cover
+    return np.asarray(total / cover, np.float32)
 
 
 def chip_scores(encoder: DenseEncoder, chips: Bytes, table: Floats, rules: Published) -> list[Floats]:
@@ -183,7 +184,7 @@ def decide(logits: Floats, owners: NDArray[np.int64], floor: float, background: 
     odds = np.exp(scaled - scaled.max(axis=0))
     shares = np.moveaxis(odds / odds.sum(axis=0), 0, -1)
     classes = best_of(shares.astype(np.float32), owners)
-    winner = classes.argmax(axis=-1).astype(np.uint8)
+    winner: Bytes = classes.argmax(axis=-1).astype(np.uint8)
     if floor:
         winner[classes.max(axis=-1) < floor] = background
     return winner

@@ -101,6 +101,8 @@ def scene_place(scene: Scene) -> tuple[Place, bool]:
 
     def place(corners: NDArray[np.float64]) -> NDArray[np.float64]:
         lonlat = scene.lonlat(corners[:, 0], corners[:, 1])
-        return corners * (1.0, -1.0) if lonlat is None else np.column_stack(lonlat).round(9)  # 0.1 mm
+        if lonlat is None:
+            return np.asarray(corners * (1.0, -1.0))
+        return np.column_stack(lonlat).round(9)  # 0.1 mm
 
     return place, scene.info.crs is not None

@@ -32,7 +32,7 @@ class SegmentRequest(Where):
     vectors: tuple[str, ...] = option("formats of polygons: geojson, gpkg, parquet", ("geojson",))
     window_m: float | None = option("side of a window in metres")
     overlap: float = option("share of a window that its neighbour repeats", 0.5)
-    presence: float = option("leave out classes less present than this, 0 to 1", 0.01)
+    presence: float = option("leave out classes less present than this, 0 to 1", 0.001)
 
     def reads(self, archive: Archive) -> tuple[SceneInfo, ...]:
         """The chosen scenes.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from geoglot.errors import StorageError
@@ -46,7 +47,7 @@ def write_picture(path: Path, scene: Scene, classes: Path, legend: Sequence[Lege
     _save(path, _sheet(seen, over, legend))
 
 
-def _nearest(path: Path, size: tuple[int, int]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _nearest(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     import warnings
 
     import rasterio
@@ -58,7 +59,7 @@ def _nearest(path: Path, size: tuple[int, int]) -> np.ndarray[tuple[int, ...], n
             return np.asarray(source.read(1, out_shape=size))
 
 
-def _sheet(seen: np.ndarray, over: np.ndarray, legend: Sequence[LegendEntry]) -> Image.Image:  # type: ignore[type-arg]
+def _sheet(seen: NDArray[np.uint8], over: NDArray[np.uint8], legend: Sequence[LegendEntry]) -> Image.Image:
     height, width = seen.shape[:2]
     shown = [entry for entry in legend if entry.pixels or entry.value]
     total = 2 * width + 3 * MARGIN

@@ -59,7 +59,7 @@ class SegmentSettings:
     model_px: int | None = None
     overlap: float = 0.5
     background: tuple[str, ...] | None = None
-    presence: float = 0.01
+    presence: float = 0.001
     temperature: float | None = None
     min_probability: float = 0.0
     cls_bias: float = 0.0
@@ -158,11 +158,11 @@ class ArrayPicture:
 
     @property
     def width(self) -> int:
-        return self.rgb.shape[1]
+        return int(self.rgb.shape[1])
 
     @property
     def height(self) -> int:
-        return self.rgb.shape[0]
+        return int(self.rgb.shape[0])
 
     def read(self, window: Window, size_px: tuple[int, int]) -> Pixels:
         from PIL import Image

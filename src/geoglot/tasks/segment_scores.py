@@ -164,7 +164,8 @@ class Scorer:
             return patches, token
         patches = self._encoder.patch_features(images, how)
         mean = patches.mean(axis=(1, 2))
-        return patches, mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+        lengths = np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+        return patches, np.asarray(mean / lengths, np.float32)
 
 
 def temperature(encoder: DenseEncoder, settings: SegmentSettings) -> float:
