@@ -16,7 +16,9 @@ from geoglot.errors import UsageError
 LIMIT, MOST = 10, 10_000
 Text = Annotated[str, Field(max_length=2000)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Names = Annotated[list[Annotated[str, Field(max_length=8000)]], Field(max_length=10_000)]
+Names = Annotated[list[Annotated[str, Field(max_length=8000)]], Field(max_length=100)]
+Ids = Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=10_000)]
+"""Chip ids, of which a body of 1 MB holds no more."""
 Token = Annotated[str | None, Field(max_length=100_000, description="From the `next` link.")]
 Limit = Annotated[
     int, AfterValidator(lambda value: min(value, MOST)), Field(ge=1, description=f"Items on a page; {MOST:,} at most.")
@@ -68,7 +70,7 @@ class What(BaseModel):
 class Search(What):
     """The body of POST /search."""
 
-    ids: Names | None = Field(None, description="Only these chips.")
+    ids: Ids | None = Field(None, description="Only these chips.")
     collections: Names | None = Field(None, description="Only these archives.")
     limit: Limit = LIMIT
     token: Token = None
