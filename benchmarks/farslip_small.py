@@ -8,7 +8,9 @@
 All runs begin with the same model (`python -m geoglot.evaluation.release_torch` writes it) and see the same windows in
 the same order. `plain`, `stage1` and `patch_to_cls` take the same number of steps; `plain2`, `stage2`, `pooled` and
 `roi` go on from `plain` or `stage1` for as many again. The `tuned` ones take longer, for the targets; `tuned_objects`
-learns from regions beside objects, too. The lower half of the image tower stays as it is.
+learns from regions beside objects, too. The lower half of the image tower stays as it is. In geoglot-mini an image's
+embedding is the mean of its patches by construction, so `patch_to_cls` is `stage1` and `pooled` is `stage2` but for
+rounding; the runs named `vit_...` compare the same with a small transformer, which has a class token.
 Sizes of windows and thresholds are chosen on Dubai's validation tile, on images of VHR-10 train that training did not
 see, and on the Philippines' buildings; the tests are looked at once, with that choice. Every run and score is kept
 in --work, so a killed command goes on where it was. Pixels, weights and results there are not part of the project.
@@ -38,7 +40,9 @@ from geoglot.evaluation.embeddings import encode_samples
 from geoglot.evaluation.questions import zero_shot
 from geoglot.evaluation.retrieval import caption_retrieval
 from geoglot.evaluation.segmentation import confusion, intersections_unions, score
-from geoglot.models.encoder import DenseEncoder, dense, load_encoder
+from geoglot.models.architecture import VisionShape
+from geoglot.models.clip import build
+from geoglot.models.encoder import DenseEncoder, dense, find_card, load_encoder
 from geoglot.tasks.segment import Segmenter, SegmentSettings, segment_picture
 from geoglot.tasks.segment_plan import ArrayPicture
 from geoglot.tasks.segment_words import AUTO
@@ -46,11 +50,12 @@ from geoglot.training.journal import Progress
 from geoglot.training.recipes.farslip import Config, start_of, tune_on
 from geoglot.training.region_pairs import RegionPairs
 from geoglot.training.settings import Loop
+from geoglot.training.starting_point import load_start, write_model
 from geoglot.training.world import open_world
 
 PATCHES, REGIONS = {"patch_weight": 1.0}, {"region_weight": 1.0}
 FROZEN = ("towers.visual.stem.*", "towers.visual.stages.[0-3].*")
-WINDOWS = {"dubai": (112, 160, 224), "vhr10": (112, 160, 224), "oam": (224, 448)}  # px of the scene, seen as 224 px
+WINDOWS = {"dubai": (112, 160, 224), "vhr10": (112, 160, 224), "oam": (224, 448)}  # px of the scene, seen as 224
 THRESHOLDS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7)
 CHOICE_IMAGES = 16  # of VHR-10 train
 TUNED_SHARES = {"rsicd": 0.35, "objects": 0.35, "dubai": 0.2, "nymaps": 0.1}
@@ -58,11 +63,12 @@ TUNED_SHARES = {"rsicd": 0.35, "objects": 0.35, "dubai": 0.2, "nymaps": 0.1}
 
 @dataclass(frozen=True)
 class Run:
-    """What differs from plain tuning; after which run; how many times the usual steps."""
+    """What differs from plain tuning: of the recipe, of its loop; after which run; how many times the usual steps."""
 
     options: dict[str, Any] = field(default_factory=dict)
     after: str = ""
     longer: float = 1.0
+    loop: dict[str, Any] = field(default_factory=lambda: {"freeze": FROZEN})
     shares: dict[str, float] = field(default_factory=lambda: small.SHARES)
 
 
@@ -76,9 +82,18 @@ RUNS = {
     "roi": Run(REGIONS | {"align": "roi"}, "stage1"),
     "tuned": Run(REGIONS | {"align": "cls"}, "stage1", 3.0),
     "tuned_roi": Run(REGIONS | {"align": "roi"}, "stage1", 3.0),
-    "tuned_objects": Run(REGIONS | {"align": "cls", "most_regions": 4}, "stage1", 2.0, TUNED_SHARES),
+    "tuned_objects": Run(REGIONS | {"align": "cls", "most_regions": 4}, "stage1", 2.0, shares=TUNED_SHARES),
+    # The same comparisons with a class token, trained here from random weights; the words are geoglot-mini's.
+    "vit": Run(longer=7.5, loop={"batch": 64, "learning_rate": 1e-3}, shares=small.VIT_SHARES),
+    "vit_plain": Run(after="vit", loop={}),
+    "vit_stage1": Run(PATCHES, "vit", loop={}),
+    "vit_patch_to_cls": Run(PATCHES | {"distill": "roi2cls"}, "vit", loop={}),
+    "vit_plain2": Run(after="vit_plain", loop={}),
+    "vit_stage2": Run(REGIONS | {"align": "cls"}, "vit_stage1", loop={}),
+    "vit_pooled": Run(REGIONS | {"align": "pooled"}, "vit_stage1", loop={}),
+    "vit_roi": Run(REGIONS | {"align": "roi"}, "vit_stage1", loop={}),
 }
-USUAL = ("plain", "stage1", "patch_to_cls", "plain2", "stage2", "pooled", "roi")
+USUAL = ("plain", "stage1", "plain2", "stage2", "roi")
 
 
 # --- training -----------------------------------------------------------------------------------
@@ -86,23 +101,23 @@ USUAL = ("plain", "stage1", "patch_to_cls", "plain2", "stage2", "pooled", "roi")
 
 def config_of(run: Run, args: argparse.Namespace, seed: int) -> Config:
     steps = round(args.steps * run.longer)
+    usual: dict[str, Any] = {"batch": args.batch, "learning_rate": args.learning_rate}
     loop = Loop(
-        batch=args.batch,
         steps=steps,
-        learning_rate=args.learning_rate,
         allow_high_learning_rate=True,
         weight_decay=0.05,
         warmup=steps // 10,
         clip=1.0,
         ema=0.98,
-        freeze=FROZEN,
         seed=seed,
         checkpoint_every=50,
         log_every=20,
         workers=1,
         device="cpu",
+        **(usual | run.loop),
     )
-    begin = {"init_from": str(folder_of(args.work, run.after, seed))} if run.after else {"model": str(args.model)}
+    model = args.model if run is not RUNS["vit"] else write_vit(args.model, args.work / "vit0")
+    begin = {"init_from": str(folder_of(args.work, run.after, seed))} if run.after else {"model": str(model)}
     windows = tuple(RegionSource(name, "coco") for name in run.shares)  # as a record: the arrays are opened below
     return Config(
         loop=loop,
@@ -112,6 +127,22 @@ def config_of(run: Run, args: argparse.Namespace, seed: int) -> Config:
         region_px=(10.0, 1024.0),
         **({"most_regions": 3} | begin | run.options),
     )
+
+
+def write_vit(model: Path, out: Path) -> Path:
+    """A vision transformer with random weights beside the words of `model`, as a model folder."""
+    start = load_start(find_card(str(model)))
+    shape = start.card.architecture
+    assert shape is not None
+    vision = VisionShape("vit", 96, 16, 128, (4,), 4, 512, "cls")
+    torch.manual_seed(0)
+    towers = build(replace(shape, vision=vision))
+    words = {name: value for name, value in start.towers.state_dict().items() if not name.startswith("visual.")}
+    towers.load_state_dict(towers.state_dict() | words)
+    card = replace(start.card, architecture=replace(shape, vision=vision))
+    state = {f"towers.{name}": value for name, value in towers.state_dict().items()}
+    write_model(replace(start, card=card), state, out, "vit0")
+    return out
 
 
 def folder_of(work: Path, name: str, seed: int) -> Path:
@@ -139,7 +170,10 @@ def with_those_before(names: Sequence[str]) -> list[str]:
     """The runs in an order in which each comes after what it begins with."""
     order: dict[str, None] = {}
     for name in names:
-        order |= dict.fromkeys(([RUNS[name].after] if RUNS[name].after else []) + [name])
+        chain = [name]
+        while before := RUNS[chain[0]].after:
+            chain.insert(0, before)
+        order |= dict.fromkeys(chain)
     return list(order)
 
 
@@ -163,8 +197,13 @@ def segmented(encoder: DenseEncoder, data: SegmentationSet, window_px: int) -> N
     threshold."""
     inner = [",".join(words) for at, words in enumerate(data.classes) if at != data.background]
     has_background = data.background is not None
+    side = max(encoder.card.image_px, 7 * encoder.patch_px)  # 224 px for geoglot-mini, 112 for the transformer
     settings = SegmentSettings(
-        window_px=window_px, model_px=224, overlap=0.25, presence=0.0, background=(AUTO,) if has_background else None
+        window_px=round(window_px * side / 224),
+        model_px=side,
+        overlap=0.25,
+        presence=0.0,
+        background=(AUTO,) if has_background else None,
     )
     segmenter = Segmenter(encoder, inner, settings)
     thresholds = THRESHOLDS if has_background else THRESHOLDS[:1]

@@ -33,7 +33,7 @@ from geoglot.models.tokenizer import ConceptTokenizer
 
 SIDE = 160  # of a stored window
 SHARES = {"rsicd": 0.5, "vhr10": 0.2, "dubai": 0.2, "nymaps": 0.1}
-SETS = (*SHARES, "objects")
+VIT_SHARES = {"rsicd_all": 0.8, "vhr10": 0.08, "dubai": 0.08, "nymaps": 0.04}
 WINDOWS = {"vhr10": 5, "dubai": 40, "nymaps": 2, "objects": 6}
 RSICD = 3000
 SQUARES = (96, 64, 48, 32, 24)  # sides of regions inside a mask, in a stored window
@@ -93,7 +93,7 @@ def prepare(data: Path, work: Path, model: Path, namer: Path | None) -> None:
     work.mkdir(parents=True, exist_ok=True)
     tokenizer = ConceptTokenizer.load(model / "tokenizer.json")
     makers = {"rsicd": rsicd(data, tokenizer), "vhr10": vhr10(data), "dubai": masks(data, "dubai")}
-    makers |= {"nymaps": masks(data, "nymaps")}
+    makers |= {"nymaps": masks(data, "nymaps"), "rsicd_all": rsicd(data, tokenizer, None)}
     if namer:
         makers["objects"] = objects(data, load_encoder(str(namer), runtime="torch", threads=1))
     for name, maker in makers.items():
@@ -106,10 +106,10 @@ def prepare(data: Path, work: Path, model: Path, namer: Path | None) -> None:
         print(f"{name}: {len(chips)} windows, {sum(len(chip.regions) for chip in chips)} regions", flush=True)
 
 
-def rsicd(data: Path, tokenizer: ConceptTokenizer) -> Iterator[Chip]:
+def rsicd(data: Path, tokenizer: ConceptTokenizer, most: int | None = RSICD) -> Iterator[Chip]:
     """Whole images; captions of which no word is known are left out."""
     samples = read_samples(data / "rsicd" / "captions.jsonl", "train")
-    order = np.random.default_rng(0).permutation(len(samples))[:RSICD]
+    order = np.random.default_rng(0).permutation(len(samples))[:most]
     chosen = [samples[i] for i in order]
     for sample, pixels in zip(chosen, load_pixels(chosen, SIDE), strict=True):
         said = tuple(caption for caption in sample.captions if _known(caption, tokenizer))
