@@ -55,7 +55,10 @@ def area_polygons(
 def _corners(ring: list[tuple[float, float]], back: Any) -> NDArray[np.float64]:
     """Grid coordinates to pixel corners [N, 2], which are whole numbers."""
     x, y = np.asarray(ring, np.float64).T
-    return np.rint(np.column_stack([back.a * x + back.b * y + back.c, back.d * x + back.e * y + back.f]))
+    whole: NDArray[np.float64] = np.rint(
+        np.column_stack([back.a * x + back.b * y + back.c, back.d * x + back.e * y + back.f])
+    )
+    return whole
 
 
 def _feature(
