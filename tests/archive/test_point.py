@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -125,8 +126,6 @@ def test_only_candidates_are_looked_at_and_pages_agree(archive: Archive) -> None
 
 
 def test_answers_tell_the_spot(archive: Archive) -> None:
-    import io
-
     import pyarrow.parquet as pq
 
     result = archive.search("red", point=50)
@@ -225,3 +224,21 @@ def test_the_fusion_by_hand() -> None:
     assert fused(chips, peaks, 1.0).tolist() == [0.0, 0.0]
     assert fused(chips, peaks, 2.0).tolist() == [1.0, -1.0]
     assert np.isfinite(fused(np.ones(3), np.ones(3))).all()
+
+
+def test_the_table_and_the_task_tell_the_spot(archive: Archive, tmp_path: Path) -> None:
+    from rich.console import Console
+
+    from geoglot.cli.screen import match_table
+    from geoglot.tasks.registry import find_task
+
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(match_table(archive.search("red", point=2).matches))
+    said = console.export_text()
+    assert "spot" in said.splitlines()[0]
+    assert "holds.tif" in said
+    task = find_task("export")
+    task.run_job(archive, task.request_type(q="red", point=3, all=True, format="json"), tmp_path, lambda s, w: None)
+    assert json.loads((tmp_path / "result.json").read_text("utf-8"))["matches"][0]["spot"]["lonlat"]
+    with pytest.raises(UsageError, match="point 201"):
+        task.run_job(archive, task.request_type(q="red", point=201), tmp_path, lambda s, w: None)

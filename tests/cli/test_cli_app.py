@@ -18,7 +18,7 @@ from geoglot.cli.app import VERBS, is_slip, without_debug
 COMMANDS = {
     ("search",): (
         "--archive --bbox --within --since --until --gsd-min --gsd-max --sensor --scene --like --image --limit "
-        "--offset --page --min-confidence --no-merge --all --format --output --preview --map --model"
+        "--offset --page --min-confidence --no-merge --point --candidates --all --format --output --preview --map --model"
     ),
     ("index", "add"): "--archive --model --chip-m --overlap --keep --strict --dry-run --json",
     ("index", "remove"): "--archive --json",
@@ -38,6 +38,7 @@ COMMANDS = {
         "--host --port --title --api-key --rate --cors --root --allow-host --public-url --state --max-jobs "
         "--job-minutes"
     ),
+    ("localize",): "--out --model --mode --finer --side --ground --level --most --dry-run --json",
     ("segment",): (
         "--class --background --out --vectors --model --window-m --window-px --model-px --overlap --presence --cls-bias "
         "--upsampler --dry-run --json"

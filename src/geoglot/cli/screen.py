@@ -86,26 +86,22 @@ def match_table(matches: Sequence[Match]) -> Table:
     rated = all(match.confidence is not None for match in matches)
     table.add_column("conf." if rated else "score", justify="right", no_wrap=True, style="bold")
     table.add_column("scene", overflow="fold", min_width=12)
-    table.add_column("place", no_wrap=True, min_width=10)
+    spots = any(match.spot for match in matches)
+    table.add_column("spot" if spots else "place", no_wrap=True, min_width=10)
     table.add_column("side", justify="right", no_wrap=True)
     table.add_column("date", no_wrap=True, min_width=10)
-    if any(match.spot for match in matches):
-        table.add_column("spot", no_wrap=True)
     for match in matches:
         date = f"{match.scene.acquired:%Y-%m-%d}" if match.scene.acquired else "-"
-        facts = (place(match), metres(match.chip.ground_m), date)
+        facts = (spot_place(match.spot) if match.spot else place(match), metres(match.chip.ground_m), date)
         sure = match.confidence
         style = "dim" if sure is not None and sure < LIKELY else None
         rating = f"{match.score:.3f}" if sure is None else f"{sure:.0%}"
-        spots = (spot_place(match.spot),) if len(table.columns) > len(facts) + 3 else ()
-        table.add_row(str(match.rank), rating, match.scene.name, *facts, *spots, style=style)
+        table.add_row(str(match.rank), rating, match.scene.name, *facts, style=style)
     return table
 
 
-def spot_place(spot: Spot | None) -> str:
+def spot_place(spot: Spot) -> str:
     """Where in a chip, for people."""
-    if spot is None:
-        return "-"
     if spot.lonlat is None:
         return f"px {spot.x_px:.0f},{spot.y_px:.0f}"
     lon, lat = spot.lonlat
