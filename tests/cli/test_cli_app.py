@@ -102,7 +102,7 @@ def test_words_that_only_resemble_verbs_are_questions(word: str) -> None:
     assert not any(is_slip(word, verb) for verb in VERBS)
 
 
-@given(st.sampled_from(sorted(VERBS)), st.integers(0, 8), st.sampled_from("qz"))
+@given(st.sampled_from(sorted(VERBS)), st.integers(0, 8), st.sampled_from("qy"))  # letters of no verb
 def test_one_wrong_letter_is_a_slip(verb: str, at: int, letter: str) -> None:
     at %= len(verb)
     for word in (verb[:at] + verb[at + 1 :], verb[:at] + letter + verb[at:], verb[:at] + letter + verb[at + 1 :]):
