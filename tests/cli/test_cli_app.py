@@ -18,7 +18,8 @@ from geoglot.cli.app import VERBS, is_slip, without_debug
 COMMANDS = {
     ("search",): (
         "--archive --bbox --within --since --until --gsd-min --gsd-max --sensor --scene --like --image --limit "
-        "--offset --page --min-confidence --no-merge --point --candidates --all --format --output --preview --map --model"
+        "--offset --page --min-confidence --no-merge --point --candidates --all --format --output --preview --map "
+        "--model"
     ),
     ("index", "add"): "--archive --model --chip-m --overlap --keep --strict --dry-run --json",
     ("index", "remove"): "--archive --json",
