@@ -16,9 +16,11 @@ import argparse
 import json
 import math
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,11 +83,24 @@ class Chips:
 
 
 def load(work: Path, names: Sequence[str] = tuple(SHARES)) -> list[Chips]:
-    """Prepared sets, pixels mapped from their files."""
-    return [
-        Chips(name, np.load(work / f"{name}.npy", mmap_mode="r"), json.loads((work / f"{name}.json").read_text()))
-        for name in names
-    ]
+    """Prepared sets, pixels mapped from their files. "dubai_even" is "dubai" with as many regions of each class."""
+    sets = []
+    for name in names:
+        stored = name.removesuffix("_even")
+        pixels, rows = np.load(work / f"{stored}.npy", mmap_mode="r"), json.loads((work / f"{stored}.json").read_text())
+        if name != stored:
+            rows = even(rows)
+            kept = [i for i, row in enumerate(rows) if row["regions"]]
+            pixels, rows = pixels[kept], [rows[i] for i in kept]
+        sets.append(Chips(name, pixels, rows))
+    return sets
+
+
+def even(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same windows with regions left out at random, so that no class has many more than the rarest."""
+    counts = Counter(category for row in rows for _, category in row["regions"])
+    rng, most = np.random.default_rng(4), 1.2 * min(counts.values())
+    return [row | {"regions": [r for r in row["regions"] if rng.random() < most / counts[r[1]]]} for row in rows]
 
 
 def prepare(data: Path, work: Path, model: Path, namer: Path | None) -> None:
