@@ -25,7 +25,7 @@ def test_windows_cover_the_axis_as_counted_by_hand(axis: Axis) -> None:
     assert axis.firsts[-1] == max(axis.cells - axis.side, 0)
 
 
-@settings(max_examples=40)
+@settings(max_examples=30, deadline=None)
 @given(axes, axes, st.integers(0, 2**32 - 1))
 def test_strips_equal_whole_arrays(down: Axis, across: Axis, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -51,6 +51,7 @@ def test_strips_equal_whole_arrays(down: Axis, across: Axis, seed: int) -> None:
     np.testing.assert_allclose(np.concatenate(rows, axis=1), wanted, rtol=2e-4, atol=2e-4)
 
 
+@settings(max_examples=50, deadline=None)
 @given(axes, axes, st.floats(-5, 5, width=32))
 def test_the_average_of_a_constant_is_that_constant(down: Axis, across: Axis, value: float) -> None:
     blend = Blend(1, across.cells, down.side)

@@ -165,7 +165,8 @@ class Scorer:
         patches = self._encoder.patch_features(images, how)
         mean = patches.mean(axis=(1, 2))
         lengths = np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
-        return patches, (mean / lengths).astype(np.float32)
+        unit: Floats = np.divide(mean, lengths, dtype=np.float32)
+        return patches, unit
 
 
 def temperature(encoder: DenseEncoder, settings: SegmentSettings) -> float:
@@ -178,7 +179,7 @@ def finer(scores: Floats, factor: int) -> Floats:
     """[..., h, w] to [..., h * factor, w * factor], linear between the centres of patches."""
     _, down = between(0, scores.shape[-2] * factor, 1 / factor, scores.shape[-2])
     _, across = between(0, scores.shape[-1] * factor, 1 / factor, scores.shape[-1])
-    out: Floats = down @ scores @ across.T
+    out: Floats = np.asarray(down @ scores @ across.T, np.float32)
     return out
 
 
