@@ -171,8 +171,7 @@ class Parts:
 
 def shares(boxes: list[Box], size: tuple[int, int]) -> NDArray[np.float32]:
     """Boxes in pixels as shares of (width, height), [K, 4]."""
-    found = np.array(boxes, np.float64).reshape(-1, 4) / np.array([*size, *size])
-    return found.astype(np.float32)
+    return np.array(boxes, np.float32).reshape(-1, 4) / np.array([*size, *size], np.float32)
 
 
 def label_of(region: Region, drop_captioned: bool = False) -> int:
