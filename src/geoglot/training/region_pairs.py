@@ -171,7 +171,9 @@ class Parts:
 
 def shares(boxes: list[Box], size: tuple[int, int]) -> NDArray[np.float32]:
     """Boxes in pixels as shares of (width, height), [K, 4]."""
-    return np.array(boxes, np.float32).reshape(-1, 4) / np.array([*size, *size], np.float32)
+    out: NDArray[np.float32] = np.array(boxes, np.float32).reshape(-1, 4)
+    out /= np.array([*size, *size], np.float32)
+    return out
 
 
 def label_of(region: Region, drop_captioned: bool = False) -> int:
