@@ -10,7 +10,7 @@ from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("LANCEDB_LOG", "error")
-# No deadlines: machines are shared. In CI the examples follow from the code alone, so that a commit always says the same.
+# No deadlines: machines are shared. In CI the examples follow from the code alone: a commit always says the same.
 settings.register_profile("geoglot", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("geoglot")
 
