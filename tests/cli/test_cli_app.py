@@ -41,8 +41,8 @@ COMMANDS = {
     ),
     ("localize",): "--out --model --mode --finer --side --ground --level --most --dry-run --json",
     ("segment",): (
-        "--class --background --out --vectors --model --window-m --window-px --model-px --overlap --presence --cls-bias "
-        "--upsampler --dry-run --json"
+        "--class --background --out --vectors --model --window-m --window-px --model-px --overlap --presence "
+        "--cls-bias --upsampler --dry-run --json"
     ),
     ("task", "classify"): "--archive --labels --picture --chip",
     ("doctor",): "--archive --json",

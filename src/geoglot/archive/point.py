@@ -106,8 +106,7 @@ def _look(scene: Scene, windows: Sequence[Window], judge: Judge, encoder: DenseE
     pixels = [scene.read(window, (side, side)) for window in windows]
     maps = place_maps(encoder, np.stack([p.rgb for p in pixels]), judge)[..., 0]
     return [
-        _spot(scene, window, peak_of(_known(heat, p)))
-        for window, p, heat in zip(windows, pixels, maps, strict=True)
+        _spot(scene, window, peak_of(_known(heat, p))) for window, p, heat in zip(windows, pixels, maps, strict=True)
     ]
 
 

@@ -250,9 +250,7 @@ def small_object_recall(
         found.append((np.isin(rows, plain[:k]), np.isin(rows, pointed[:k])))
     means = [[_recall(pair[way], k) for pair in found] for way in (0, 1)]
     plain_mean, pointed_mean = (sum(values) / len(values) for values in means)
-    per_class = {
-        looks.categories[c]: (means[0][i], means[1][i], len(found[i][0])) for i, c in enumerate(classes)
-    }
+    per_class = {looks.categories[c]: (means[0][i], means[1][i], len(found[i][0])) for i, c in enumerate(classes)}
     intervals = [_interval([pair[way] for pair in found], k, seed) for way in (0, 1)]
     gain = 100 * (pointed_mean / plain_mean - 1) if plain_mean else float("inf") if pointed_mean else 0.0
     return SmallRecall(k, plain_mean, pointed_mean, intervals[0], intervals[1], gain, per_class)

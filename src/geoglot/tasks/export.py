@@ -46,9 +46,7 @@ def export(archive: Archive, request: ExportRequest, folder: Path, report: Repor
         raise EmptyQueryError("nothing to search for", hint="Give q, like or image.")
     report(0.1, "searching")
     terms = question.terms(archive)
-    found = archive.search(
-        terms, request.filter(), limit=request.limit, merge=request.merge, point=request.point
-    )
+    found = archive.search(terms, request.filter(), limit=request.limit, merge=request.merge, point=request.point)
     kept = () if found.nothing_matches and not request.all else found.matches
     likely = tuple(m for m in kept if m.confidence is None or m.confidence >= request.min_confidence)
     named = tuple(replace(m, scene=replace(m.scene, uri=public_uri(m.scene.uri))) for m in likely)
