@@ -56,9 +56,14 @@ class Rule:
         if not self.competing.any():
             return np.full(scores.shape[1:], BACKGROUND, np.uint8), np.ones(scores.shape[1:], np.float32)
         mine, values = scores[self.competing], self.values[self.competing]
-        best = mine.argmax(axis=0)
-        mine = mine - mine.max(axis=0)
-        share = 1 / np.exp(mine, out=mine).sum(axis=0)
+        top, best = mine[0].copy(), np.zeros(mine.shape[1:], np.uint8)
+        for at in range(1, len(mine)):  # channel by channel: argmax along the first axis walks through memory in jumps
+            best[mine[at] > top] = at
+            np.maximum(top, mine[at], out=top)
+        odds = np.zeros_like(top)
+        for one in mine:
+            odds += np.exp(one - top)
+        share = 1 / odds
         won = values[best]
         if self.min_probability:
             won = np.where(share < self.min_probability, np.uint8(BACKGROUND), won)

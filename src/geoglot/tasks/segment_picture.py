@@ -84,6 +84,6 @@ def _words(entry: LegendEntry) -> str:
 
 def _save(path: Path, sheet: Image.Image) -> None:
     try:
-        sheet.save(path)
+        sheet.save(path, compress_level=1)  # six times as quick as the default, and a little larger
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error}", hint="Check the folder and the free space.") from error
