@@ -25,6 +25,8 @@ MARKS: dict[State, tuple[str, str]] = {
     "optional": ("-", "dim"),
     "broken": ("BROKEN", "bold red"),
 }
+MODULES = {"pillow": "PIL", "pyyaml": "yaml"}
+"""What a package is imported as, where that is not its own name."""
 WANTED_DRIVERS = ("GTiff", "COG", "JP2OpenJPEG", "PNG", "JPEG", "WEBP")
 
 
@@ -146,7 +148,7 @@ def _package(name: str) -> Check:
 
     try:
         version = metadata.version(name)
-        import_module("PIL" if name == "pillow" else name.replace("-", "_"))  # metadata spells names with hyphens
+        import_module(MODULES.get(name, name.replace("-", "_")))  # metadata spells names with hyphens
     except metadata.PackageNotFoundError:
         return Check(name, "broken", "not installed", f"Run: pip install {name}")
     except (ImportError, OSError) as error:
