@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import shapely
 from small_archives import HashEncoder, build, card, scene, slow_search
 
 from geoglot.archive import ranking
-from geoglot.archive.archive import Archive
+from geoglot.archive.archive import Archive, folder_bytes
 from geoglot.archive.query import Filter, Term
 from geoglot.archive.store import Store
 from geoglot.errors import ArchiveMismatchError, ArchiveNotFoundError, QueryError, UsageError
@@ -244,3 +245,22 @@ def test_without_an_index_everything_is_compared(folder: Path) -> None:
 def test_unknown_chip(folder: Path) -> None:
     with pytest.raises(QueryError, match="no chip"):
         Archive.open(folder).search("chip:0000-0-0-1-1")
+
+
+def test_a_folders_size_is_that_of_its_files_also_while_some_go_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inner").mkdir()
+    for name, size in (("one", 10), ("inner/two", 200), ("gone", 3_000)):
+        (tmp_path / name).write_bytes(bytes(size))
+    assert folder_bytes(tmp_path) == sum(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file()) == 3_210
+    listed = os.scandir
+
+    def scandir(folder: Path) -> list[os.DirEntry[str]]:
+        entries = list(listed(folder))
+        (tmp_path / "gone").unlink(missing_ok=True)  # between the listing and the look
+        return entries
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert folder_bytes(tmp_path) == 210
+    assert folder_bytes(tmp_path / "absent") == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import uvicorn
 from colour_world import ColourWords
 from fastapi.testclient import TestClient
 
-from geoglot.archive.archive import Archive
+from geoglot.archive.archive import Archive, ArchiveInfo
 from geoglot.archive.query import Filter
 from geoglot.server.app import create_app
 from geoglot.server.settings import Settings
@@ -176,3 +177,30 @@ def test_pystac_client_searches_pages_and_reads(address: str, served: Path) -> N
     item = next(iter(api.get_collection("north").get_items()))
     assert httpx2.get(item.assets["thumbnail"].href).headers["content-type"] == "image/webp"
     assert item.get_root().id == "geoglot"
+
+
+def test_an_archives_numbers_are_worked_out_once_however_many_ask(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = client.app.state.house  # type: ignore[attr-defined]
+    archive = house.archive("north")
+    worked_out, begin = [], threading.Barrier(8)
+    original = Archive.info
+
+    def slow(self: Archive) -> ArchiveInfo:
+        worked_out.append(self)
+        time.sleep(0.05)
+        return original(self)
+
+    def ask() -> None:
+        begin.wait()
+        house.info(archive)
+
+    monkeypatch.setattr(Archive, "info", slow)
+    house._infos.pop(archive, None)
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(worked_out) == 1

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -379,7 +380,7 @@ class Archive:
             (float(known.min()), float(known.max())) if len(known) else None,
             _extent(a.boxes),
             {name: int(np.count_nonzero(a.sensor == i)) for i, name in enumerate(a.sensors.tolist())},
-            sum(p.stat().st_size for p in self.path.rglob("*") if p.is_file()),
+            folder_bytes(self.path),
             "on disk" if snapshot.folder else "in memory",
         )
 
@@ -420,6 +421,22 @@ def _is_gone(uri: str) -> bool:
 
 def _instant(microseconds: Any) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds))
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder; files that go away meanwhile, as a growing archive's do, count as nothing."""
+    total = 0
+    try:
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        return 0
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            total += folder_bytes(Path(entry.path))
+            continue
+        with suppress(FileNotFoundError):
+            total += entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 def _extent(boxes: NDArray[np.float64]) -> Bbox | None:

@@ -38,6 +38,7 @@ class House:
         self.renderings = Renderings()
         self.closing = threading.Event()
         self._infos: weakref.WeakKeyDictionary[Archive, ArchiveInfo] = weakref.WeakKeyDictionary()
+        self._info_lock = threading.Lock()
         self.board = JobBoard(
             settings.state,
             self._run_job,
@@ -58,9 +59,10 @@ class House:
 
     def info(self, archive: Archive) -> ArchiveInfo:
         """Its numbers, worked out once for each state."""
-        found = self._infos.get(archive)
-        if found is None:
-            found = self._infos[archive] = archive.info()
+        with self._info_lock:  # when an archive has grown everybody asks at once, and one answer serves all
+            found = self._infos.get(archive)
+            if found is None:
+                found = self._infos[archive] = archive.info()
         return found
 
     def scene(self, name: str, scene_id: str) -> SceneInfo:
