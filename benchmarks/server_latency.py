@@ -99,6 +99,7 @@ def tiles(folder: Path, repeats: int) -> None:
                 square
                 for zoom in range(layer["minzoom"], layer["maxzoom"] + 1)
                 for square in list(reader.tms.tiles(west, south, east, north, [zoom]))[:40]
+                if reader.tile_exists(square.x, square.y, square.z)  # bounds in degrees are rounded
             ]
 
         def plain(number: int) -> None:
