@@ -45,4 +45,4 @@ def test_a_damaged_archive_is_found(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "archive.json").write_text("not json")
     done = shell("doctor", "--archive", tmp_path)
     assert done.exit_code == 1
-    assert "cannot be read" in done.stdout
+    assert "cannot be read" in " ".join(done.stdout.split())  # the table breaks lines where a path is long
