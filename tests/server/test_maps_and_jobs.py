@@ -219,6 +219,7 @@ def test_a_result_without_a_place_is_no_layer(client: TestClient) -> None:
     [
         ("localize", {"scene": "one.tif", "text": ["water"]}),
         ("segment", {"classes": ["water", "roof"]}),
+        ("export", {"q": "water", "point": 3}),
     ],
 )
 def test_tasks_open_only_scenes_within_reach(serve: Serve, tmp_path: Path, task: str, body: dict[str, Any]) -> None:

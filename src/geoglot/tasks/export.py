@@ -10,6 +10,7 @@ from geoglot.archive.archive import Archive
 from geoglot.errors import EmptyQueryError, UnknownNameError, UsageError
 from geoglot.tasks.asked import Asked
 from geoglot.tasks.registry import Report, option
+from geoglot.types import SceneInfo
 
 MAX_MATCHES = 10_000
 MAX_POINTED = 200
@@ -25,6 +26,14 @@ class ExportRequest(Asked):
     merge: bool = option("fold what overlaps a better hit", True)
     all: bool = option("give the nearest misses too when nothing matches", False)
     point: int = option("look closer at so many of the best chips, and say where in each; 0 to 200", 0)
+
+    def reads(self, archive: Archive) -> list[SceneInfo]:
+        """Scenes of the chips that `point` looks at; without it no scene is opened."""
+        if self.point < 1:
+            return []
+        terms = self.question().terms(archive)
+        found = archive.search(terms, self.filter(), limit=min(self.point, MAX_POINTED), merge=self.merge)
+        return [match.scene for match in found.matches]
 
 
 def export(archive: Archive, request: ExportRequest, folder: Path, report: Report) -> None:
