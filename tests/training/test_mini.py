@@ -105,6 +105,15 @@ def test_learns_two_colours(toy_data: Path, tmp_path: Path) -> None:
     assert scores.argmax(1).tolist() == [0, 1]
 
 
+def test_class_names_are_said_in_phrases_when_asked(toy_data: Path, tmp_path: Path) -> None:
+    def names_said(common: float) -> list[int]:
+        config = _config(common=common, label_share=1.0)
+        pools, tokenizer, _ = mini.build_pools(config, toy_data, tmp_path)
+        return [int((row != 0).sum()) for b in mini.batches(config, pools, tokenizer, 0) for row in b.tokens]
+
+    assert max(names_said(0.1)) > max(names_said(0.0))
+
+
 def test_a_run_starts_from_the_one_before(toy_data: Path, tmp_path: Path) -> None:
     before = tmp_path / "first.toml"
     before.write_text(

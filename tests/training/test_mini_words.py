@@ -13,7 +13,7 @@ from geoglot.errors import UsageError  # noqa: E402
 from geoglot.models.tokenizer import ConceptTokenizer  # noqa: E402
 from geoglot.models.tower import DualTower, TowerShape  # noqa: E402
 from geoglot.training.config import load_config  # noqa: E402
-from geoglot.training.pools import make_pool  # noqa: E402
+from geoglot.training.pools import common_words, make_pool, phrase  # noqa: E402
 from geoglot.training.recipes import mini_words  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,9 +31,9 @@ def test_common_words_are_those_of_most_classes() -> None:
     tokenizer = ConceptTokenizer.from_glossary()
     said = [["a river and a tree"], ["a forest and a tree"], ["a beach and a tree"], ["a river"]]
     pool = make_pool("x", np.zeros((4, 1, 1, 3), np.uint8), said, [0, 1, 2, 0], {}, tokenizer)
-    common = mini_words.common_words(pool, 0.8, len(tokenizer.names))
+    common = common_words(pool, 0.8, len(tokenizer.names))
     assert [tokenizer.names[token] for token in common] == ["tree"]
-    everything = mini_words.common_words(pool, 0.0, len(tokenizer.names))
+    everything = common_words(pool, 0.0, len(tokenizer.names))
     assert {"river", "forest", "beach", "tree"} <= {tokenizer.names[token] for token in everything}
 
 
@@ -42,13 +42,13 @@ def test_phrases_keep_a_name_and_add_only_common_words() -> None:
     names, common = np.array([[7, 8, 0, 0], [9, 0, 0, 0]]), np.array([3, 4])
     lengths = set()
     for _ in range(200):
-        row = mini_words.phrase(names, common, 4, rng)
+        row = phrase(names, common, 4, rng)
         tokens = row[row != 0].tolist()
         assert row.shape == (4,)
         assert set(tokens) <= {7, 8, 9, 3, 4}
         lengths.add(len(tokens))
     assert lengths == {1, 2, 3, 4}
-    row = mini_words.phrase(names[1:], np.zeros(0, np.int64), 4, rng)
+    row = phrase(names[1:], np.zeros(0, np.int64), 4, rng)
     assert row.tolist() == [9, 0, 0, 0]
 
 

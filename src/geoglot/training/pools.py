@@ -86,6 +86,30 @@ def token_uses(pools: Iterable[Pool], vocabulary: int) -> NDArray[np.int64]:
     return uses
 
 
+def common_words(pool: Pool, share: float, vocabulary: int) -> NDArray[np.int64]:
+    """Tokens that the captions of at least this share of the classes use: they tell no class from another."""
+    classes = sorted(set(pool.labels[pool.labels >= 0].tolist()))
+    met = np.zeros(vocabulary, np.int64)
+    for label in classes:
+        own = np.flatnonzero(pool.labels == label)
+        met[np.unique(np.concatenate([pool.captions[pool.starts[i] : pool.starts[i + 1]].ravel() for i in own]))] += 1
+    met[PAD] = 0
+    found: NDArray[np.int64] = np.flatnonzero(met >= share * len(classes))
+    return found
+
+
+def phrase(
+    names: NDArray[np.int64], common: NDArray[np.int64], context: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """One to three names of a class [*, T], none to four words that go with any class, in any order -> [T]."""
+    chosen = names[rng.permutation(len(names))[: rng.integers(1, 4)]].ravel()
+    words = rng.choice(common, rng.integers(0, 5)) if len(common) else common
+    tokens = rng.permutation(np.concatenate([chosen[chosen != PAD], words]))[:context]
+    row = np.zeros(context, np.int64)
+    row[: len(tokens)] = tokens
+    return row
+
+
 def _rows(texts: Sequence[str], tokenizer: ConceptTokenizer) -> NDArray[np.int64]:
     return tokenizer(list(texts))
 

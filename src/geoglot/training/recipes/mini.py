@@ -37,7 +37,7 @@ from geoglot.models.tower import DualTower, TowerShape
 from geoglot.training.config import load_config
 from geoglot.training.labels import LabelNames
 from geoglot.training.losses import cosine_schedule, label_positives, maybe_positives, multi_positive_nce, same_text
-from geoglot.training.pools import Pool, make_pool, token_uses, vary_tokens
+from geoglot.training.pools import Pool, common_words, make_pool, phrase, token_uses, vary_tokens
 from geoglot.training.views import ViewRanges, random_views
 
 log = logging.getLogger("geoglot.mini")
@@ -57,7 +57,9 @@ class Config:
             lets each source keep its classes to itself, as version 0 did.
         after: Config of the run whose weights and token ids this one starts from; empty: from scratch.
         phases: (share of the steps done, side in pixels) in rising order; the last share is 1.
-        label_share: How often a text is the bare class name instead of a caption.
+        label_share: How often a text names the class instead of being a caption.
+        common: Class names are said in phrases, among words that captions of at least this share of RSICD's classes
+            use; 0: a name is said bare.
         learning_rate, weight_decay, warmup: AdamW with a cosine.
         head_weight: Of the class cross-entropy.
         ema: Decay of the moving average.
@@ -78,6 +80,7 @@ class Config:
     after: str = ""
     phases: tuple[tuple[float, int], ...] = ((0.4, 64), (1.0, 96))
     label_share: float = 0.3
+    common: float = 0.0
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: int = 100
@@ -163,9 +166,8 @@ def _drawn(config: Config, cache: Path) -> tuple[NDArray[np.uint8], list[tuple[s
     from geoglot.sandbox.samples import KINDS, draw_sample
 
     name = f"sandbox-{config.seed}-{config.sandbox_per_kind}.npz"
-    file = cache / "before" / name  # drawn already for the run before this one?
-    if not file.is_file():
-        file = cache / name
+    drawn_before = (cache / "before" / name, cache / "before" / "before" / name)
+    file = next((file for file in drawn_before if file.is_file()), cache / name)
     if not file.is_file():
         samples = [
             (kind, draw_sample(kind, seed=config.seed * 1_000_003 + index, size_px=128))
@@ -190,12 +192,13 @@ class Batch:
     sources: Tensor
 
 
-def batches(config: Config, pools: dict[str, Pool], concepts: int, start: int) -> Iterator[Batch]:
+def batches(config: Config, pools: dict[str, Pool], tokenizer: ConceptTokenizer, start: int) -> Iterator[Batch]:
     """Endless batches; batch k depends on the seed and k alone, so a resumed run sees what an unbroken one would.
 
     The sources are shuffled, so that each chunk of a batch, and with it each batch norm, sees all of them.
     """
     ranges = ViewRanges()
+    common = common_words(pools["rsicd"], config.common, len(tokenizer.names)) if config.common else None
     for step in range(start, config.steps):
         rng = np.random.default_rng((config.seed, step))
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
@@ -203,8 +206,12 @@ def batches(config: Config, pools: dict[str, Pool], concepts: int, start: int) -
         for source, (name, count) in enumerate((name, n) for name, n in shares(config, step).items() if n):
             pool = pools[name]
             chips, rows, named = pool.draw(count, config.label_share, rng)
+            if common is not None:
+                for at in np.flatnonzero(named >= 0):
+                    rows[at] = phrase(pool.label_texts[int(named[at])], common, rows.shape[1], rng)
             views.append(random_views(torch.from_numpy(pool.pixels[chips]), config.side_px(step), ranges, generator))
-            columns.append((vary_tokens(rows, concepts, rng), named, pool.labels[chips], np.full(count, source)))
+            said = vary_tokens(rows, tokenizer.concepts, rng)
+            columns.append((said, named, pool.labels[chips], np.full(count, source)))
         order = torch.from_numpy(rng.permutation(sum(len(v) for v in views)))
         joined = (torch.from_numpy(np.concatenate(parts))[order] for parts in zip(*columns, strict=True))
         yield Batch(torch.cat(views)[order].contiguous(memory_format=torch.channels_last), *joined)
@@ -248,7 +255,7 @@ def run(config: Config, data: Path, out: Path) -> Path:
     facts = {"config": asdict(config), "classes": classes, **_facts(pools, len(tokenizer.names), config)}
     (out / "run.json").write_text(json.dumps(facts, indent=2))
     began, seen = perf_counter(), 0
-    for step, batch in enumerate(batches(config, pools, tokenizer.concepts, start), start=start):
+    for step, batch in enumerate(batches(config, pools, tokenizer, start), start=start):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * cosine_schedule(step, config.steps, config.warmup)
         torch.manual_seed(config.seed * 1_000_003 + step)  # dropout, too, depends on the seed and the step alone

@@ -29,7 +29,7 @@ from geoglot.models.tokenizer import PAD
 from geoglot.models.tower import DualTower, TowerShape
 from geoglot.training.config import load_config
 from geoglot.training.losses import cosine_schedule, label_positives, maybe_positives, multi_positive_nce, same_text
-from geoglot.training.pools import Pool, vary_tokens
+from geoglot.training.pools import Pool, common_words, phrase, vary_tokens
 from geoglot.training.recipes import mini
 from geoglot.training.views import ViewRanges, random_views
 
@@ -81,30 +81,6 @@ def pooled_features(towers: DualTower, pool: Pool, config: Config) -> Tensor:
                 views = random_views(chips, config.side_px, ViewRanges(), generator)
                 out.append(towers.image.features(views.contiguous(memory_format=torch.channels_last)).mean((2, 3)))
     return torch.cat(out).reshape(config.views, len(pool.pixels), -1).clone()
-
-
-def common_words(pool: Pool, share: float, vocabulary: int) -> NDArray[np.int64]:
-    """Tokens that the captions of at least this share of the classes use: they tell no class from another."""
-    classes = sorted(set(pool.labels[pool.labels >= 0].tolist()))
-    met = np.zeros(vocabulary, np.int64)
-    for label in classes:
-        own = np.flatnonzero(pool.labels == label)
-        met[np.unique(np.concatenate([pool.captions[pool.starts[i] : pool.starts[i + 1]].ravel() for i in own]))] += 1
-    met[PAD] = 0
-    found: NDArray[np.int64] = np.flatnonzero(met >= share * len(classes))
-    return found
-
-
-def phrase(
-    names: NDArray[np.int64], common: NDArray[np.int64], context: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """One to three names of a class [*, T], none to four words that go with any class, in any order -> [T]."""
-    chosen = names[rng.permutation(len(names))[: rng.integers(1, 4)]].ravel()
-    words = rng.choice(common, rng.integers(0, 5)) if len(common) else common
-    tokens = rng.permutation(np.concatenate([chosen[chosen != PAD], words]))[:context]
-    row = np.zeros(context, np.int64)
-    row[: len(tokens)] = tokens
-    return row
 
 
 def batches(
