@@ -1,4 +1,4 @@
-"""Recipe `mini`: train the bundled dual encoder from scratch on RSICD, EuroSAT and VHR-10 train and the sandbox.
+"""Recipe `mini`: train the bundled dual encoder from scratch on RSICD, EuroSAT, VHR-10 and Dubai train and the sandbox.
 
     python -m geoglot.training.recipes.mini --config configs/mini_1.toml --data ../shared/data --out runs/mini
     python -m geoglot.training.recipes.mini --config configs/mini_1.toml --data ../shared/data --out runs/smoke --smoke
@@ -29,8 +29,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geoglot.data.mask_crops import mask_crops
 from geoglot.data.objects import object_crops
 from geoglot.data.samples import Sample, load_pixels, read_samples
+from geoglot.data.segmentation import open_segmentation
 from geoglot.errors import UsageError
 from geoglot.models.tokenizer import ConceptTokenizer, words_of
 from geoglot.models.tower import DualTower, TowerShape
@@ -52,14 +54,14 @@ class Config:
     Attributes:
         seed: Of every random choice.
         steps: Optimiser steps.
-        rsicd, eurosat, sandbox, vhr10: Chips of each source in a batch.
+        rsicd, eurosat, sandbox, vhr10, dubai: Chips of each source in a batch.
         share_names: Classes of several sources that share a name are right for each other; False, for the ablation,
             lets each source keep its classes to itself, as version 0 did.
         after: Config of the run whose weights and token ids this one starts from; empty: from scratch.
         phases: (share of the steps done, side in pixels) in rising order; the last share is 1.
         label_share: How often a text names the class instead of being a caption.
         common: Class names are said in phrases, among words that captions of at least this share of RSICD's classes
-            use; 0: a name is said bare.
+            use and that name no class; 0: a name is said bare.
         learning_rate, weight_decay, warmup: AdamW with a cosine.
         head_weight: Of the class cross-entropy.
         ema: Decay of the moving average.
@@ -76,6 +78,7 @@ class Config:
     eurosat: int = 24
     sandbox: int = 24
     vhr10: int = 0
+    dubai: int = 0
     share_names: bool = True
     after: str = ""
     phases: tuple[tuple[float, int], ...] = ((0.4, 64), (1.0, 96))
@@ -95,7 +98,7 @@ class Config:
     def __post_init__(self) -> None:
         if not self.phases or self.phases[-1][0] != 1.0:
             raise UsageError(f"phases {self.phases} must end with a share of 1.0")
-        if min(self.steps, self.rsicd + self.eurosat + self.sandbox + self.vhr10) < 1:
+        if min(self.steps, self.rsicd + self.eurosat + self.sandbox + self.vhr10 + self.dubai) < 1:
             raise UsageError("steps and the batch must be positive")
 
     def side_px(self, step: int) -> int:
@@ -148,6 +151,9 @@ def build_pools(config: Config, data: Path, cache: Path) -> tuple[dict[str, Pool
     if config.vhr10:
         crops, labels = object_crops(data / "vhr10", config.seed)
         pools["vhr10"] = pool("vhr10", crops, [()] * len(crops), list(labels))
+    if config.dubai:
+        crops, labels = mask_crops(open_segmentation("dubai", data / "dubai", "train"), config.seed)
+        pools["dubai"] = pool("dubai", crops, [()] * len(crops), list(labels))
     if config.sandbox:
         drawn, said, kinds = _drawn(config, cache)
         pools["sandbox"] = pool("sandbox", drawn, said, list(kinds))
@@ -156,9 +162,10 @@ def build_pools(config: Config, data: Path, cache: Path) -> tuple[dict[str, Pool
 
 def shares(config: Config, step: int) -> dict[str, int]:
     """Chips of each pool in the batch of a step."""
+    others = {"vhr10": config.vhr10, "dubai": config.dubai}
     if step < config.sandbox_from or not config.sandbox:
-        return {"rsicd": config.rsicd + config.sandbox, "eurosat": config.eurosat, "vhr10": config.vhr10}
-    return {"rsicd": config.rsicd, "eurosat": config.eurosat, "sandbox": config.sandbox, "vhr10": config.vhr10}
+        return {"rsicd": config.rsicd + config.sandbox, "eurosat": config.eurosat, **others}
+    return {"rsicd": config.rsicd, "eurosat": config.eurosat, "sandbox": config.sandbox, **others}
 
 
 def _drawn(config: Config, cache: Path) -> tuple[NDArray[np.uint8], list[tuple[str, ...]], list[str]]:
@@ -198,7 +205,7 @@ def batches(config: Config, pools: dict[str, Pool], tokenizer: ConceptTokenizer,
     The sources are shuffled, so that each chunk of a batch, and with it each batch norm, sees all of them.
     """
     ranges = ViewRanges()
-    common = common_words(pools["rsicd"], config.common, len(tokenizer.names)) if config.common else None
+    common = _said_with_any(config, pools, tokenizer) if config.common else None
     for step in range(start, config.steps):
         rng = np.random.default_rng((config.seed, step))
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
@@ -215,6 +222,13 @@ def batches(config: Config, pools: dict[str, Pool], tokenizer: ConceptTokenizer,
         order = torch.from_numpy(rng.permutation(sum(len(v) for v in views)))
         joined = (torch.from_numpy(np.concatenate(parts))[order] for parts in zip(*columns, strict=True))
         yield Batch(torch.cat(views)[order].contiguous(memory_format=torch.channels_last), *joined)
+
+
+def _said_with_any(config: Config, pools: dict[str, Pool], tokenizer: ConceptTokenizer) -> NDArray[np.int64]:
+    """Common words, but for those that name a class of their own."""
+    names = {int(row[0]) for pool in pools.values() for rows in pool.label_texts.values() for row in rows if not row[1]}
+    common = common_words(pools["rsicd"], config.common, len(tokenizer.names))
+    return np.array([token for token in common if token not in names], np.int64)
 
 
 def loss_of(student: Student, batch: Batch, kin: Tensor, config: Config) -> tuple[Tensor, dict[str, float]]:
