@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from geoglot.errors import StorageError
 from geoglot.types import Window
 
 BLOCK_PX = 256
+CACHE_BYTES = 24 * 2**20
 
 
 def write_raster(
@@ -62,8 +65,30 @@ def write_raster(
         raise StorageError(f"cannot write {path}: {error}", hint="Check the folder and the free space.") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A uint8 raster to be written block by block.
+
+    Attributes:
+        path: The file.
+        nodata: The value that stands for none.
+        colours: A palette, for classes; overviews then keep the commonest value, else the mean.
+        tags: Name to text.
+    """
+
+    path: Path
+    nodata: int
+    colours: Mapping[int, tuple[int, int, int, int]] | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def draft(self) -> Path:
+        """Where its blocks gather."""
+        return self.path.with_name(f".{self.path.name}.draft.tif")
+
+
 class BlockRaster:
-    """A raster that is written block by block; see `block_raster`."""
+    """A raster that is written block by block; see `block_rasters`."""
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
@@ -76,52 +101,71 @@ class BlockRaster:
 
 
 @contextmanager
-def block_raster(
-    path: Path,
-    size: tuple[int, int],
-    grid: tuple[str | None, Any],
-    *,
-    nodata: int,
-    colours: Mapping[int, tuple[int, int, int, int]] | None = None,
-    tags: Mapping[str, str] | None = None,
-) -> Iterator[BlockRaster]:
-    """A uint8 raster to fill; when the block ends without an error it becomes a Cloud Optimized GeoTIFF at `path`.
+def block_rasters(
+    layers: Sequence[Layer], size: tuple[int, int], grid: tuple[str | None, Any]
+) -> Iterator[tuple[BlockRaster, ...]]:
+    """Rasters on one grid to fill; when the block ends without an error they become Cloud Optimized GeoTIFFs.
 
-    Memory does not depend on its size. What is not written is nodata. Overviews keep the commonest value of a palette's
-    classes, and the mean of measurements.
+    Memory does not depend on their size. What is not written is nodata. Each is finished in a thread of its own.
 
     Args:
-        path: The file.
+        layers: The files, in one folder.
         size: (height, width).
         grid: CRS as WKT, or None, and the affine transform.
-        nodata: The value that stands for none.
-        colours: A palette.
-        tags: Name to text.
 
     Raises:
-        StorageError: It cannot be written.
+        StorageError: They cannot be written.
     """
     import rasterio
-    import rasterio.shutil
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-    height, width = size
-    draft = path.with_name(f".{path.name}.draft.tif")
-    profile: dict[str, Any] = {"driver": "GTiff", "width": width, "height": height, "count": 1, "dtype": "uint8"}
-    profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "lzw", "bigtiff": "if_safer"}
-    profile |= {"nodata": nodata, "crs": grid[0], "transform": grid[1] if grid[0] else None}
-    how = "mode" if colours else "average"
     try:
-        with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=24 * 2**20):
+        with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(draft, "w", **profile) as out:
-                if colours is not None:
-                    out.write_colormap(1, dict(colours))
-                out.update_tags(**(tags or {}))
-                yield BlockRaster(out)
-            options = {"compress": "deflate", "overview_resampling": how, "bigtiff": "if_safer", "num_threads": "2"}
-            rasterio.shutil.copy(draft, path, driver="COG", **options)
+            with ExitStack() as drafts:
+                yield tuple(BlockRaster(drafts.enter_context(_draft(layer, size, grid))) for layer in layers)
+            with ThreadPoolExecutor(len(layers)) as pool:
+                list(pool.map(_finish, layers))
     except (OSError, RasterioError) as error:
-        raise StorageError(f"cannot write {path}: {error}", hint="Check the folder and the free space.") from error
+        folder = layers[0].path.parent
+        raise StorageError(f"cannot write rasters to {folder}: {error}", hint="Check the free space there.") from error
     finally:
-        draft.unlink(missing_ok=True)
+        for layer in layers:
+            _remove(layer.draft)
+
+
+@contextmanager
+def _draft(layer: Layer, size: tuple[int, int], grid: tuple[str | None, Any]) -> Iterator[Any]:
+    """Open for writing. Packed as runs: the draft is read once, so the cheapest packing does."""
+    import rasterio
+
+    profile: dict[str, Any] = {"driver": "GTiff", "width": size[1], "height": size[0], "count": 1, "dtype": "uint8"}
+    profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "packbits", "bigtiff": "if_safer"}
+    profile |= {"nodata": layer.nodata, "crs": grid[0], "transform": grid[1] if grid[0] else None}
+    with rasterio.open(layer.draft, "w", **profile) as out:
+        if layer.colours is not None:
+            out.write_colormap(1, dict(layer.colours))
+        out.update_tags(**layer.tags)
+        yield out
+
+
+def _remove(draft: Path) -> None:
+    """A draft and the overviews beside it."""
+    while draft.exists():
+        draft.unlink()
+        draft = draft.with_name(f"{draft.name}.ovr")
+
+
+def _finish(layer: Layer) -> None:
+    """Draft to COG. Measurements: differences, quickly packed, take half the time and an eighth more room."""
+    import rasterio
+    import rasterio.shutil
+
+    from geoglot.imagery.overviews import commonest, mean, write_overviews
+
+    options = {"compress": "deflate", "bigtiff": "if_safer", "num_threads": "2"}
+    if layer.colours is None:
+        options |= {"level": "1", "predictor": "yes"}
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        write_overviews(layer.draft, mean if layer.colours is None else commonest)
+        rasterio.shutil.copy(layer.draft, layer.path, driver="COG", **options)

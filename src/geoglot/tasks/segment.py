@@ -125,7 +125,7 @@ class Scored:
         """The class map, block by block, each computed while the one before is used."""
         with Stages(AHEAD_BYTES, most=2) as stages:
             blocks = decided_blocks(self.picture, self.plan, self.scores, self.rule, stages, self.refiner)
-            yield from stages.ahead(blocks, lambda block: block.values.nbytes + block.share.nbytes)
+            yield from stages.ahead(blocks, lambda block: block.values.nbytes + block.percent.nbytes)
 
 
 def segment_image(

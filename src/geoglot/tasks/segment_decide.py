@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Protocol
 
 import numpy as np
@@ -21,8 +22,9 @@ BACKGROUND, NODATA = 0, 255
 BLOCK = (512, 1024)
 """Rows and columns that are read and written at once: whole tiles of common files."""
 
-TILE = 256
-"""Columns that are interpolated at once: the fewer, the fewer cells a pixel is multiplied with."""
+TILE = (128, 256)
+"""Rows and columns that are decided at once: the fewer, the fewer cells a pixel is multiplied with, and they stay in
+the processor's cache."""
 
 Bytes = NDArray[np.uint8]
 
@@ -55,18 +57,18 @@ class Rule:
         """
         if not self.competing.any():
             return np.full(scores.shape[1:], BACKGROUND, np.uint8), np.ones(scores.shape[1:], np.float32)
-        mine, values = scores[self.competing], self.values[self.competing]
-        top, best = mine[0].copy(), np.zeros(mine.shape[1:], np.uint8)
-        for at in range(1, len(mine)):  # channel by channel: argmax along the first axis walks through memory in jumps
-            best[mine[at] > top] = at
-            np.maximum(top, mine[at], out=top)
-        odds = np.zeros_like(top)
+        mine = scores if self.competing.all() else scores[self.competing]
+        won, top = np.full(mine.shape[1:], self.values[self.competing][0], np.uint8), mine[0].copy()
+        for one, value in zip(mine[1:], self.values[self.competing][1:], strict=True):
+            np.copyto(won, value, where=one > top)  # channel by channel: argmax would walk through memory in jumps
+            np.maximum(top, one, out=top)
+        odds, over = np.zeros_like(top), np.empty_like(top)
         for one in mine:
-            odds += np.exp(one - top)
-        share = 1 / odds
-        won = values[best]
+            np.subtract(one, top, out=over)
+            odds += np.exp(over, out=over)
+        share = np.reciprocal(odds, out=odds)
         if self.min_probability:
-            won = np.where(share < self.min_probability, np.uint8(BACKGROUND), won)
+            won[share < self.min_probability] = BACKGROUND
         return won, share
 
 
@@ -88,12 +90,12 @@ class Decided:
     Attributes:
         window: Where, in the picture's pixels.
         values: uint8 [H, W]: 0 background, 1 ... K classes, 255 nodata.
-        share: float32 [H, W], the winner's probability; 0 on nodata.
+        percent: uint8 [H, W], the winner's probability in whole percent; 255 on nodata.
     """
 
     window: Window
     values: Bytes
-    share: Floats
+    percent: Bytes
 
 
 def decided_blocks(
@@ -101,24 +103,44 @@ def decided_blocks(
 ) -> Generator[Decided, None, None]:
     """All blocks, row by row; validity and scores of the next ones are read ahead."""
     blocks = _read_blocks(picture, plan, scores, pixels=refiner is not None)
-    for window, valid, cells, rgb in stages.ahead(blocks, lambda read: read[1].nbytes + read[2].nbytes):
-        values = np.full(valid.shape, NODATA, np.uint8)
-        share = np.zeros(valid.shape, np.float32)
-        for left in range(0, window.width, TILE):
-            part = slice(left, min(left + TILE, window.width))
-            if valid[:, part].any():
-                tile = Window(window.x0 + part.start, window.y0, window.x0 + part.stop, window.y1)
-                values[:, part], share[:, part] = rule.decide(pixel_scores(tile, plan, cells))
-        if refiner is not None and rgb is not None:
-            values = refiner.refine(rgb, values)
-        values[~valid], share[~valid] = NODATA, 0
-        yield Decided(window, values, share)
+    for read in stages.ahead(blocks, lambda read: read.valid.nbytes + read.cells.nbytes):
+        values = np.full(read.valid.shape, NODATA, np.uint8)
+        percent = np.full(read.valid.shape, NODATA, np.uint8)
+        for tile in _tiles(read.valid.shape):
+            if read.valid[tile].any():
+                place = _within(read.window, tile)
+                values[tile], share = rule.decide(pixel_scores(place, plan, read.cells, read.first))
+                percent[tile] = np.rint(np.multiply(share, 100, out=share), out=share)
+        if refiner is not None and read.rgb is not None:
+            values = refiner.refine(read.rgb, values)
+        if not read.valid.all():
+            values[~read.valid] = percent[~read.valid] = NODATA
+        yield Decided(read.window, values, percent)
 
 
-def _read_blocks(
-    picture: Picture, plan: Plan, scores: ScoreMap, *, pixels: bool
-) -> Generator[tuple[Window, Bools, Floats, Bytes | None], None, None]:
-    """Each block with its validity, the cells of its rows, and its pixels if they are wanted."""
+def _tiles(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
+    for top, left in product(range(0, shape[0], TILE[0]), range(0, shape[1], TILE[1])):
+        yield slice(top, min(top + TILE[0], shape[0])), slice(left, min(left + TILE[1], shape[1]))
+
+
+def _within(window: Window, tile: tuple[slice, slice]) -> Window:
+    """A tile of a window's pixels, in the picture's."""
+    rows, columns = tile
+    return Window(window.x0 + columns.start, window.y0 + rows.start, window.x0 + columns.stop, window.y0 + rows.stop)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A block before it is decided: its validity, the cells of its rows from `first` on, its pixels if wanted."""
+
+    window: Window
+    valid: Bools
+    cells: Floats
+    first: int
+    rgb: Bytes | None
+
+
+def _read_blocks(picture: Picture, plan: Plan, scores: ScoreMap, *, pixels: bool) -> Generator[_Read, None, None]:
     step = plan.cells_per_pixel[0]
     for top in range(0, plan.height, BLOCK[0]):
         bottom = min(top + BLOCK[0], plan.height)
@@ -128,19 +150,20 @@ def _read_blocks(
             window = Window(left, top, min(left + BLOCK[1], plan.width), bottom)
             seen = picture.read(window, (window.height, window.width)) if pixels else None
             valid = picture.valid(window) if seen is None else seen.valid
-            yield window, valid, cells, None if seen is None else seen.rgb
+            yield _Read(window, valid, cells, first, None if seen is None else seen.rgb)
 
 
-def pixel_scores(window: Window, plan: Plan, cells: Floats) -> Floats:
+def pixel_scores(window: Window, plan: Plan, cells: Floats, first: int = 0) -> Floats:
     """Scores [channels, H, W] of a window's pixels, linear between cells.
 
     Args:
         window: In the picture's pixels.
         plan: Its windows.
-        cells: [rows, channels, columns]: the rows of cells that the window's rows lie between, all columns.
+        cells: [rows, channels, columns]: rows of cells from `first` on, enough for the window; all columns.
+        first: Which row of cells comes first.
     """
     steps = plan.cells_per_pixel
-    _, down = between(window.y0, window.height, steps[0], plan.down.cells)
+    top, down = between(window.y0, window.height, steps[0], plan.down.cells)
     left, across = between(window.x0, window.width, steps[1], plan.across.cells)
-    near = np.ascontiguousarray(cells[:, :, left : left + across.shape[1]].transpose(1, 0, 2))
-    return down @ (near @ across.T)
+    near = cells[top - first :, :, left : left + across.shape[1]][: down.shape[1]]
+    return down @ (np.ascontiguousarray(near.transpose(1, 0, 2)) @ across.T)

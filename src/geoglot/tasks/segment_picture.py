@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,6 +85,6 @@ def _words(entry: LegendEntry) -> str:
 
 def _save(path: Path, sheet: Image.Image) -> None:
     try:
-        sheet.save(path, compress_level=1)  # six times as quick as the default, and a little larger
+        sheet.save(path, compress_level=1, compress_type=zlib.Z_RLE)  # many times as quick, and hardly larger
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error}", hint="Check the folder and the free space.") from error

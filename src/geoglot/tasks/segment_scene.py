@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from geoglot.errors import StorageError
 from geoglot.imagery.polygons import area_polygons, scene_place
-from geoglot.imagery.rasters import block_raster
+from geoglot.imagery.rasters import Layer, block_rasters
 from geoglot.imagery.scene import Scene
 from geoglot.imagery.vector_stream import write_stream
 from geoglot.tasks.segment import Scored, Segmenter
@@ -130,14 +130,13 @@ def segment_scene(
         counts,
         scene.info.gsd_m,
     )
-    place, on_earth = scene_place(scene)
     say(ENCODING + DECIDING, "polygons")
-    paths = {format: files.path(f"polygons.{format}") for format in formats}
-    outlines = area_polygons(files.path("classes.tif"), place, on_earth, legend_properties(legend), scene.info.gsd_m)
-    polygons = write_stream(outlines, paths, "lonlat" if on_earth else "pixels") if paths else 0
     about = {"scene": scene.info.name, "model": segmenter.encoder.card.name}
     write_legend(files.path("legend.json"), files.path("classes.qml"), legend, about)
-    write_picture(files.path("picture.png"), scene, files.path("classes.tif"), legend)
+    with ThreadPoolExecutor(1) as beside:
+        drawn = beside.submit(write_picture, files.path("picture.png"), scene, files.path("classes.tif"), legend)
+        polygons = _write_polygons(scene, legend, files, formats)
+        drawn.result()
     report = SegmentReport(
         **_facts(segmenter, scene, plan),
         classes=legend,
@@ -168,6 +167,14 @@ def _facts(segmenter: Segmenter, scene: Scene, plan: Plan) -> dict[str, Any]:
     }
 
 
+def _write_polygons(scene: Scene, legend: Sequence[LegendEntry], files: _Files, formats: Sequence[str]) -> int:
+    """The areas of classes.tif in each format; gives how many."""
+    paths = {format: files.path(f"polygons.{format}") for format in formats}
+    place, on_earth = scene_place(scene)
+    outlines = area_polygons(files.path("classes.tif"), place, on_earth, legend_properties(legend), scene.info.gsd_m)
+    return write_stream(outlines, paths, "lonlat" if on_earth else "pixels") if paths else 0
+
+
 class _Files:
     """Names the files of one scene, and remembers which there were."""
 
@@ -186,19 +193,15 @@ def _write_rasters(segmenter: Segmenter, scene: Scene, scored: Scored, files: _F
     grid = grid if info.crs else (None, None)
     names = ["background", *(one.name for one in segmenter.classes)]
     tags = {"GEOGLOT_LABELS": json.dumps(names, ensure_ascii=False), "GEOGLOT_MODEL": segmenter.encoder.card.name}
+    layers = (
+        Layer(files.path("classes.tif"), NODATA, palette(len(segmenter.classes)), tags),
+        Layer(files.path("confidence.tif"), NODATA, tags={"GEOGLOT_UNIT": "percent"}),
+    )
     counts = np.zeros(256, np.int64)
-    with ExitStack() as open_files:
-        colours = palette(len(segmenter.classes))
-        classes = open_files.enter_context(
-            block_raster(files.path("classes.tif"), size, grid, nodata=NODATA, colours=colours, tags=tags)
-        )
-        confidence = open_files.enter_context(
-            block_raster(files.path("confidence.tif"), size, grid, nodata=NODATA, tags={"GEOGLOT_UNIT": "percent"})
-        )
+    with block_rasters(layers, size, grid) as (classes, confidence):
         for block in scored.blocks():
             classes.write(block.window, block.values)
-            percent = np.where(block.values == NODATA, np.float32(NODATA), np.rint(block.share * 100))
-            confidence.write(block.window, percent.astype(np.uint8))
+            confidence.write(block.window, block.percent)
             counts += np.bincount(block.values.ravel(), minlength=256)
             say(ENCODING + DECIDING * block.window.y1 / info.height, "class map")
     return counts

@@ -139,9 +139,8 @@ class Scorer:
         patches, token = self._encode(batch.images)
         cosines = patches @ self._table  # [n, Ph, Pw, Q + B + M]
         words, background = len(self._prompts.words), len(self._prompts.background)
-        self._presence.add(
-            best_of(cosines[batch.seen][:, :words], self._prompts.owners), cosines[batch.seen][:, words + background :]
-        )
+        held = cosines[batch.seen]
+        self._presence.add(best_of(held[:, :words], self._prompts.owners), held[:, words + background :])
         if token is not None:
             cosines = cosines + self._settings.cls_bias * (token @ self._table)[:, None, None, :]
         channels = [best_of(cosines[..., :words], self._prompts.owners)]
@@ -249,6 +248,8 @@ def _read_group(picture: Picture, plan: Plan, first: int, columns: tuple[int, ..
 def _seen(valid: Bools, plan: Plan, top: int, left: int) -> Bools:
     """Which patches [Ph, Pw] of a window hold data in at least half of what the picture has of them."""
     patch, (height, width) = plan.patch_px, valid.shape
+    if valid.all():
+        return np.ones((height // patch, width // patch), np.bool_)
     rows, columns = np.arange(top, top + height), np.arange(left, left + width)
     inside = np.outer(rows < plan.model_height, columns < plan.model_width)
     there, could = (
