@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +58,29 @@ def test_vectors_are_unit_and_repeatable() -> None:
 def test_wrong_images_are_refused(images: np.ndarray) -> None:
     with pytest.raises(UsageError, match="images must be uint8"):
         encoder().encode_images(images)
+
+
+MANY_TEXTS = """
+from geoglot.models.encoder import load_encoder
+
+def allocated_kb():
+    rows = open("/proc/self/smaps_rollup").read().splitlines()[1:]
+    return next(int(row.split()[1]) for row in rows if row.startswith("Anonymous:"))
+
+encoder = load_encoder()
+prompts = encoder.card.background
+encoder.encode_texts(prompts[:1])
+before = allocated_kb()
+for count in (len(prompts), len(prompts), 90, 60):
+    encoder.encode_texts(prompts[:count])
+print((allocated_kb() - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads allocated memory from /proc")
+def test_many_texts_leave_no_memory_behind() -> None:
+    done = subprocess.run([sys.executable, "-c", MANY_TEXTS], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 60  # glibc may keep 32 MiB; memory for each shape of input would be 135
 
 
 def test_wrong_texts_are_refused() -> None:

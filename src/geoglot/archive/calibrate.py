@@ -89,10 +89,11 @@ def measure_background(sample: Vectors, prompts: Vectors, calibration: Calibrati
     """Mean and standard deviation of the prompts' margins on a sample: float32 [M, D] and [K, D]."""
     if len(prompts) == 0:
         return Background(prompts, 0.0, 1.0, sample)
+    unused = np.empty_like(sample, shape=(0, sample.shape[1]))  # a slice would keep the whole sample
     if len(sample) == 0:
-        return Background(prompts, 0.0, 1.0, sample[:0])
+        return Background(prompts, 0.0, 1.0, unused)
     values = margins(sample, prompts, prompts, calibration.temperature, calibration.alike)
-    return Background(prompts, float(values.mean()), max(float(values.std()), SMALLEST_STD), sample[:0])
+    return Background(prompts, float(values.mean()), max(float(values.std()), SMALLEST_STD), unused)
 
 
 def confidences(chips: Vectors, query: Vectors, background: Background, calibration: Calibration) -> Floats:

@@ -97,24 +97,20 @@ def northing(lat: Floats) -> Floats:
 
 def heat_map(snapshot: Snapshot, query: NDArray[np.float32], frame: Frame, wanted: Filter) -> NDArray[np.float32]:
     """The heat of a question, float32 [H, W]; NaN where no chip lies."""
-    rows = select(snapshot, wanted).indices(len(snapshot))
-    boxes = snapshot.arrays.boxes[:, rows]
-    near = _inside(boxes, frame)
-    vectors = snapshot.arrays.vectors
+    boxes, vectors = snapshot.arrays.boxes, snapshot.arrays.vectors
+    left = select(snapshot, wanted).rows
+    near = intersecting(boxes, frame.bbox_lonlat)
+    rows = np.flatnonzero(near if left is None else near & left)
     usual = vectors[sample_rows(len(snapshot))] @ query
-    values = _scores(vectors, rows[near], query)
+    values = _scores(vectors, rows, query)
     if len(usual):
         values = (values - float(usual.mean())) / max(float(usual.std()), SMALLEST_STD)
-    return paint(frame, boxes[:, near], values)
+    return paint(frame, boxes[:, rows], values)
 
 
 def _scores(vectors: NDArray[np.float32], rows: NDArray[np.int64], query: NDArray[np.float32]) -> Floats:
     parts = [vectors[rows[i : i + GATHER_ROWS]] @ query for i in range(0, len(rows), GATHER_ROWS)]
     return np.concatenate(parts).astype(np.float64) if parts else np.empty(0)
-
-
-def _inside(boxes: Floats, frame: Frame) -> NDArray[np.bool_]:
-    return intersecting(boxes, frame.bbox_lonlat)
 
 
 def paint(frame: Frame, boxes: Floats, values: Floats) -> NDArray[np.float32]:

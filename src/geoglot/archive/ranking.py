@@ -48,7 +48,7 @@ class ExactRanker:
     def __init__(self, snapshot: Snapshot, query: NDArray[np.float32], selection: Selection) -> None:
         self._vectors = snapshot.arrays.vectors
         self._query = query
-        self._rows, self._rough = _rough_scores(self._vectors, query, selection)
+        self._rows, self._rough = _rough_scores(snapshot, query, selection)
         self.considered = selection.count
 
     def top(self, k: int) -> tuple[Rows, Scores]:
@@ -80,14 +80,14 @@ def exact_scores(vectors: NDArray[np.float32], rows: Rows, query: NDArray[np.flo
 
 
 def _rough_scores(
-    vectors: NDArray[np.float32], query: NDArray[np.float32], selection: Selection
+    snapshot: Snapshot, query: NDArray[np.float32], selection: Selection
 ) -> tuple[Rows | None, NDArray[np.float32]]:
     """(rows or None for all, float32 scores)."""
     if selection.rows is None:
-        return None, vectors @ query
-    rows = np.flatnonzero(selection.rows)
+        return None, snapshot.scores(query)
+    rows, vectors = np.flatnonzero(selection.rows), snapshot.arrays.vectors
     if len(rows) > DENSE * len(vectors):
-        return rows, (vectors @ query)[rows]
+        return rows, snapshot.scores(query)[rows]
     scores = np.empty(len(rows), np.float32)
     for i in range(0, len(rows), GATHER_ROWS):
         scores[i : i + GATHER_ROWS] = vectors[rows[i : i + GATHER_ROWS]] @ query

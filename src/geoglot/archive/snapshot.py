@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.archive.records import SceneRecord, info_from_json
+from geoglot.archive.scan import Scan
 from geoglot.errors import ArchiveDamagedError, UsageError
 from geoglot.types import Bbox, Chip, Ring, Window, chip_id
 
@@ -78,15 +79,21 @@ class Snapshot:
         key: Names the state; 16 hex digits.
         arrays: See Arrays.
         folder: Where the arrays lie; None if they are held in memory because the folder cannot be written now.
+        scan: Where questions to all chips of this state meet.
     """
 
     key: str
     arrays: Arrays
     folder: Path | None = None
+    scan: Scan = field(default_factory=Scan, repr=False, compare=False)
 
     def __len__(self) -> int:
         """How many chips."""
         return len(self.arrays.windows)
+
+    def scores(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Products of every chip's vector with a query float32 [D] -> [N]; see Scan."""
+        return self.scan.scores(self.arrays.vectors, query)
 
     @property
     def scene_count(self) -> int:
