@@ -19,7 +19,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
 from geoglot.errors import EmptySceneError, SceneTooLargeError, SourceError, UnreadableSceneError, UsageError
-from geoglot.imagery.scene import Limits, open_scene
+from geoglot.imagery.scene import Limits, Scene, open_scene
 from geoglot.imagery.sources import Source, find_sources
 from geoglot.types import Window
 
@@ -84,6 +84,24 @@ def test_reading_smaller_averages(write_raster, noise, overviews: tuple[int, ...
         got = scene.read(Window(64, 32, 192, 96), (16, 32)).rgb
     slow = pixels[:, 32:96, 64:192].reshape(3, 16, 4, 32, 4).mean(axis=(2, 4)).transpose(1, 2, 0)
     assert np.abs(got - slow).max() <= 2
+
+
+def test_small_equals_one_read_of_everything(write_raster, noise, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = noise(3, 120, 50)
+    pixels[:, 60:, :10] = 0
+    with open_scene(write_raster(pixels)) as scene:
+        reads, window, read = [], Window(0, 0, 50, 120), Scene.read
+        exact, odd = scene.read(window, (60, 25)), scene.read(window, (47, 25))
+        monkeypatch.setattr("geoglot.imagery.scene.CACHE_BYTES", 2 * 50 * 3 * 25)  # strips of 24 rows
+        monkeypatch.setattr(Scene, "read", lambda *a: reads.append(a[1]) or read(*a))
+        found = scene.small((60, 25))
+        assert [(r.y0, r.y1) for r in reads] == [(0, 24), (24, 48), (48, 72), (72, 96), (96, 120)]
+        assert (found.rgb == exact.rgb).all()
+        assert (found.valid == exact.valid).all()
+        assert not found.valid.all()
+        other = scene.small((47, 25)).rgb  # rows that are no whole number of the scene's
+        assert other.shape == odd.rgb.shape
+        assert abs(other.astype(int) - odd.rgb).mean() < 10
 
 
 @given(data=st.data())

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -179,6 +180,23 @@ class Scene:
             raise UsageError(f"size {size_px} must be at least 1 x 1")
         values, valid = self._values(window, (height, width))
         return Pixels(self.rendering.rgb(values, valid), valid)
+
+    def small(self, size_px: tuple[int, int]) -> Pixels:
+        """The whole scene, resampled to (height, width): for pictures.
+
+        Without overviews in strips that fit the block cache: of a larger window GDAL decodes blocks that hold all bands
+        once a band. Rows lie within half a pixel of the scene from where `read` has them.
+        """
+        info, rows = self.info, size_px[0]
+        pixel_bytes = info.bands * np.dtype(info.dtype).itemsize
+        strips = 1 if self._dataset.overviews(1) else -(-info.width * info.height * pixel_bytes // (CACHE_BYTES // 2))
+        starts = np.linspace(0, rows, min(strips, rows) + 1).round()
+        tops = (starts * info.height / rows).round()
+        parts = [
+            self.read(Window(0, int(top), info.width, int(bottom)), (int(stop - start), size_px[1]))
+            for (top, bottom), (start, stop) in zip(pairwise(tops), pairwise(starts), strict=True)
+        ]
+        return Pixels(np.concatenate([part.rgb for part in parts]), np.concatenate([part.valid for part in parts]))
 
     def valid(self, window: Window) -> NDArray[np.bool_]:
         """Which pixels of a window hold data, bool [H, W]: as `read(window).valid`, without making RGB of them."""

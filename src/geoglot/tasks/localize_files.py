@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from geoglot.errors import StorageError
 from geoglot.imagery.scene import Scene
 from geoglot.tasks.localize import Heat, LocalizePlan, Place
-from geoglot.types import Ring, Window
+from geoglot.types import Ring
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -170,7 +170,7 @@ def picture(scene: Scene, heat: Heat) -> Image:
     scale = min(1.0, PICTURE_PX / max(info.width, info.height))
     scale = max(scale, SMALLEST_PICTURE_PX / max(info.width, info.height)) if scale == 1.0 else scale
     size = (max(1, round(info.width * scale)), max(1, round(info.height * scale)))
-    pixels = scene.read(Window(0, 0, info.width, info.height), (size[1], size[0]))
+    pixels = scene.small((size[1], size[0]))
     level = _enlarged(np.nan_to_num(heat.level), size)
     shade = (0.25 + 0.45 * level)[..., None]
     mixed = np.where(pixels.valid[..., None], (1 - shade) * pixels.rgb + shade * _warm(level), 255)

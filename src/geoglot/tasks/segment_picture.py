@@ -13,7 +13,6 @@ from PIL import Image, ImageDraw, ImageFont
 from geoglot.errors import StorageError
 from geoglot.imagery.scene import Scene
 from geoglot.tasks.segment_files import LegendEntry
-from geoglot.types import Window
 
 LONGEST_PX = 900
 """Of each of the two halves."""
@@ -38,7 +37,7 @@ def write_picture(path: Path, scene: Scene, classes: Path, legend: Sequence[Lege
     info = scene.info
     shrink = max(1.0, max(info.width, info.height) / LONGEST_PX)
     size = (max(1, round(info.height / shrink)), max(1, round(info.width / shrink)))
-    seen = scene.read(Window(0, 0, info.width, info.height), size).rgb
+    seen = scene.small(size).rgb
     values = _nearest(classes, size)
     table = np.full((256, 3), 255, np.uint8)
     for entry in legend:

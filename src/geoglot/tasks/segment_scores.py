@@ -137,7 +137,8 @@ class Scorer:
     def __call__(self, batch: Batch, factor: int) -> Floats:
         """[n, channels, Ph * factor, Pw * factor]: temperature times cosine, classes first, background last."""
         patches, token = self._encode(batch.images)
-        cosines = patches @ self._table  # [n, Ph, Pw, Q + B + M]
+        flat = patches.reshape(-1, patches.shape[-1]) @ self._table  # one product, not one for each row of patches
+        cosines = flat.reshape(*patches.shape[:-1], -1)  # [n, Ph, Pw, Q + B + M]
         words, background = len(self._prompts.words), len(self._prompts.background)
         held = cosines[batch.seen]
         self._presence.add(best_of(held[:, :words], self._prompts.owners), held[:, words + background :])
