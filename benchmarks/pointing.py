@@ -19,7 +19,7 @@ import time
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from geoglot.archive.evidence import ZOOMS
 from geoglot.archive.point import CANDIDATES, WEIGHT
 from geoglot.data.regions.open import open_regions
 from geoglot.data.regions.schema import RegionSet, RegionSource
-from geoglot.evaluation.pointing import look, pointing_accuracy, small_object_recall
+from geoglot.evaluation.pointing import Larger, SmallRecall, look, pointing_accuracy, small_object_recall
 from geoglot.models.encoder import dense, load_encoder
 
 KS = (5, 10, 20)
@@ -53,6 +53,15 @@ def percent(value: float, interval: tuple[float, float]) -> str:
     return f"{value:.1f} % [{interval[0]:.1f}, {interval[1]:.1f}]"
 
 
+def tell(found: SmallRecall) -> None:
+    """One recall, and its classes."""
+    before, after = percent(found.plain, found.plain_interval), percent(found.pointed, found.pointed_interval)
+    low, high = found.difference_interval
+    print(f"  larger {found.larger}, recall@{found.k}: {before} -> {after} with --point, {found.gain:+.0f} % relative, "
+          f"difference [{low:+.1f}, {high:+.1f}]")  # fmt: skip
+    print("    " + ", ".join(f"{n} {a:.0f} -> {b:.0f} of {r}" for n, (a, b, r) in found.per_class.items()))
+
+
 def measure(encoder: Any, data: Path, limit: int | None) -> dict[str, Any]:
     """Everything on the test split."""
     test = regions_of(data, "test")
@@ -66,15 +75,13 @@ def measure(encoder: Any, data: Path, limit: int | None) -> dict[str, Any]:
         looks = look(encoder, test, chip_px=chip_px, limit=limit, told=told)
         what = "whole images" if chip_px is None else f"windows of {chip_px} px"
         print(f"small objects, {len(looks.chips)} chips ({what}), weight {WEIGHT}, {CANDIDATES} candidates")
-        for k in KS:
-            if not looks.relevant.any():
-                print("  no chip holds only small objects of a class")
-                break
-            found = small_object_recall(looks, k)
+        if not looks.relevant.any():
+            print("  no chip holds only small objects of a class")
+            continue
+        for larger, k in product(get_args(Larger), KS):
+            found = small_object_recall(looks, k, larger=larger)
             result["small"].append({"chip_px": chip_px, "chips": len(looks.chips), **asdict(found)})
-            before, after = percent(found.plain, found.plain_interval), percent(found.pointed, found.pointed_interval)
-            print(f"  recall@{k}: {before} -> {after} with --point, {found.gain:+.0f} % relative")
-            print("    " + ", ".join(f"{n} {a:.0f} -> {b:.0f} of {r}" for n, (a, b, r) in found.per_class.items()))
+            tell(found)
     result["seconds"] = round(time.perf_counter() - started, 1)
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +83,10 @@ def test_small_ones_are_relevant_and_larger_ones_are_not(tmp_path: Path) -> None
     small, large = ("red", (8, 8, 24, 24)), ("red", (40, 8, 88, 56))
     records = tuple(made(tmp_path, i, drawn) for i, drawn in enumerate(([small], [small, large], [large], [])))
     regions = RegionSet("drawn", records, ("red", "blue"))
-    expected = [[True, False], [False, False], [False, False], [False, False]]
-    assert look(PlaceEncoder(), regions).relevant.tolist() == expected
+    seen = look(PlaceEncoder(), regions)
+    assert seen.relevant.tolist() == [[True, False], [False, False], [False, False], [False, False]]
+    assert seen.larger.tolist() == [[False, False], [True, False], [True, False], [False, False]]
+    assert seen.images.tolist() == [0, 1, 2, 3]
     parts = look(PlaceEncoder(), regions, chip_px=32)
     assert parts.relevant[:, 0].sum() > 1  # windows that hold the small one of image 1 and not the large one
     assert len(parts.chips) > 4
@@ -102,19 +105,61 @@ def test_pointing_finds_what_the_mean_hides(tmp_path: Path) -> None:
     assert small_object_recall(looks, 1, candidates=2).pointed == 0  # never looked at
 
 
+def test_only_candidates_of_classes_with_small_ones_are_looked_at_closer(tmp_path: Path) -> None:
+    small, large = ("red", (8, 8, 24, 24)), ("blue", (40, 8, 88, 56))
+    records = (made(tmp_path, 0, [small]), made(tmp_path, 1, [large]), made(tmp_path, 2, []))
+    regions = RegionSet("drawn", records, ("red", "blue"))
+    assert not np.isnan(look(PlaceEncoder(), regions).evidence).any()
+    seen = look(PlaceEncoder(), regions, candidates=1)
+    best = seen.chips[:, 0].argmax()
+    assert np.flatnonzero(~np.isnan(seen.evidence).any(1)).tolist() == [best]
+
+
+def looks_of(
+    chips: Sequence[float], evidence: Sequence[float], relevant: Sequence[int], larger: Sequence[int]
+) -> Looks:
+    """One class; relevant and larger by row; each chip an image."""
+    count = len(chips)
+    truth = np.isin(np.arange(count), relevant)[:, None], np.isin(np.arange(count), larger)[:, None]
+    columns = [np.array(values, np.float32)[:, None] for values in (chips, evidence)]
+    return Looks(("a",), np.arange(count), *columns, *truth)
+
+
 def test_recall_by_hand() -> None:
-    """Class 0: relevant at plain ranks 1 and 4; class 1: none."""
-    chips = np.array([[0.9, 0], [0.8, 0], [0.7, 0], [0.6, 0]], np.float32)
-    peaks = np.array([[0.0, 0], [0, 0], [0, 0], [9, 0]], np.float32)
-    relevant = np.array([[True, False], [False, False], [False, False], [True, False]])
-    looks = Looks(("a", "b"), chips, peaks, relevant)
+    """Relevant at plain ranks 1 and 4; the evidence lifts the second to the top."""
+    looks = looks_of([0.9, 0.8, 0.7, 0.6], [0, 0, 0, 9], [0, 3], [])
     two = small_object_recall(looks, 2, weight=4.0)
     assert (two.plain, two.pointed, two.gain) == (50, 100, 100)
     assert two.per_class == {"a": (50, 100, 2)}
     one = small_object_recall(looks, 1, weight=0.0)
     assert (one.plain, one.pointed) == (100, 100)  # one place can hold one of them only
     with pytest.raises(UsageError, match="no chip holds only small"):
-        small_object_recall(Looks(("a",), chips[:, :1], peaks[:, :1], relevant[:, 1:]), 1)
+        small_object_recall(looks_of([0.9], [0], [], [0]), 1)
+
+
+def test_larger_ones_stand_aside_or_count_against() -> None:
+    """Plain order: larger, wrong, relevant. Candidates are the same; only who takes a place differs."""
+    looks = looks_of([0.9, 0.8, 0.7], [9, 0, 0], [2], [0])
+    assert [small_object_recall(looks, 2, weight=0.0, larger=how).plain for how in ("aside", "against")] == [100, 0]
+    assert small_object_recall(looks, 1, weight=0.0).plain == 0  # the wrong one is still before it
+    few = looks_of([0.9, 0.8, 0.7], [0, 0, 9], [2], [0])
+    assert small_object_recall(few, 1, candidates=2).pointed == 0
+    assert small_object_recall(few, 1, candidates=3).pointed == 100
+
+
+def test_intervals_are_over_images() -> None:
+    """Four chips of one image move together: all of them or none; four images do not."""
+    chips, evidence, relevant = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2], [0.0] * 8, [0, 1, 6, 7]
+    apart = looks_of(chips, evidence, relevant, [])
+    together = replace(apart, images=np.array([0, 0, 1, 1, 1, 1, 2, 2]))
+    one = replace(apart, images=np.zeros(8, np.int64))
+    wide = small_object_recall(together, 4, weight=0.0)
+    assert wide.plain == 50
+    assert wide.plain_interval == (0, 100)
+    assert small_object_recall(one, 4, weight=0.0).plain_interval == (50, 50)
+    assert wide.difference_interval == (0, 0)  # the same ranking, drawn alike
+    narrow = small_object_recall(apart, 4, weight=0.0).plain_interval
+    assert 0 <= narrow[0] < 50 < narrow[1] <= 100
 
 
 def test_images_without_categories_are_refused(tmp_path: Path) -> None:
