@@ -17,13 +17,14 @@ from rasterio.transform import from_origin
 from typer.testing import CliRunner
 
 from geoglot.errors import EmptyQueryError, TooLargeError, UnknownNameError, UsageError
+from geoglot.imagery.filters import blobs
 from geoglot.imagery.scene import open_scene
 from geoglot.models.card import Calibration, Card
 from geoglot.models.origin import Preprocess
 from geoglot.tasks import localize as module
 from geoglot.tasks.localize import Heat, LocalizeSettings, localize_scene, make_plan
 from geoglot.tasks.localize_files import write_heats
-from geoglot.tasks.localize_map import cubic, see_strictly, strict_probability, windows_of
+from geoglot.tasks.localize_map import cubic, see_strictly, stretched, strict_probability, windows_of
 
 COLOURS = {"red": (230, 20, 20), "blue": (20, 20, 230), "green": (20, 160, 40), "grey": (120, 120, 120)}
 
@@ -360,10 +361,30 @@ def test_the_task(tmp_path: Path) -> None:
         task.run_job(archive, task.request_type(scene="a.tif", text=("red",), sides_px="x"), out, lambda s, w: None)
 
 
+@pytest.mark.parametrize("cell_px", [1, 4])
+def test_regions_found_on_the_grid_of_edges_are_those_of_the_pixels(tmp_path: Path, cell_px: int) -> None:
+    picture = pixels(203, 262)
+    picture[5:40, 120:150] = COLOURS["red"]
+    for heat in heats(write(tmp_path / "a.tif", picture), ["red", "blue"], LocalizeSettings((32, 64), cell_px=cell_px)):
+        level = stretched(heat.values)
+        assert heat.levels.values.size < level.size / 4 or cell_px > 1
+        assert np.array_equal(heat.level, level, equal_nan=True)
+        expected = [(blob, *module._top(blob, level)) for blob in blobs(level >= 0.75) if blob.area >= 4]
+        expected.sort(key=lambda found: -level[found[1:]])
+        assert len(heat.places) == len(expected) > 0
+        for place, (blob, row, column) in zip(heat.places, expected, strict=True):
+            assert place.peak_px == ((column + 0.5) * cell_px, (row + 0.5) * cell_px)
+            assert (place.level, place.score) == (level[row, column], heat.values[row, column])
+            covered, wanted = np.zeros(level.shape, int), np.zeros(level.shape, int)
+            for x0, y0, x1, y1 in place.runs_px // cell_px:
+                covered[y0:y1, x0:x1] += 1
+            for at, start, stop in zip(blob.rows, blob.starts, blob.stops, strict=True):
+                wanted[at, start:stop] = 1
+            assert (covered == wanted).all()
+
+
 def test_a_peak_is_its_own_regions(tmp_path: Path) -> None:
     """A region whose box holds another's higher cell still gives its own."""
-    from geoglot.imagery.filters import blobs
-
     level = np.array([[0.8, 0.8, 0.8, 0.8], [0.8, 0, 0, 0], [0.8, 0, 1, 0], [0.9, 0, 0, 0]], np.float32)
     ring, dot = blobs(level >= 0.75)
     assert module._top(ring, level) == (3, 0)

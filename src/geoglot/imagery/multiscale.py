@@ -66,6 +66,32 @@ def _starts(length: int, side: int, first: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(min(at, length - side) for at in range(first, length, side)))
 
 
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A map that changes at the edges of a grid only.
+
+    Attributes:
+        values: float32 [h, w] of the cells between edges; NaN where nothing is known.
+        x, y: int64 [w + 1] and [h + 1], ascending from 0 to the map's width and height.
+    """
+
+    values: NDArray[np.float32]
+    x: NDArray[np.int64]
+    y: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, values: NDArray[np.float32]) -> Steps:
+        """A map [H, W] in which each pixel is a cell."""
+        height, width = values.shape
+        return cls(values, np.arange(width + 1), np.arange(height + 1))
+
+    def spread(self) -> NDArray[np.float32]:
+        """float32 [H, W]."""
+        if self.values.shape == (self.y[-1], self.x[-1]):
+            return self.values
+        return np.repeat(np.repeat(self.values, np.diff(self.x), axis=1), np.diff(self.y), axis=0)
+
+
 @dataclass(frozen=True)
 class Cover:
     """Boxes on a map, to average values over those that cover each pixel.
@@ -86,10 +112,13 @@ class Cover:
 
     def mean(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
         """Values [N] -> float32 [H, W]; NaN where no box lies."""
+        return self.steps(values).spread()
+
+    def steps(self, values: NDArray[np.floating]) -> Steps:
+        """The same, before it is spread over the pixels."""
         found = np.full(self._count.shape, np.nan)
         np.divide(self._summed(values), self._count, out=found, where=self._count > 0)
-        columns = np.repeat(found.astype(np.float32), np.diff(self._edges[0]), axis=1)
-        return np.repeat(columns, np.diff(self._edges[1]), axis=0)
+        return Steps(found.astype(np.float32), *self._edges)
 
     @cached_property
     def _edges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.calibrate import confidences, measure_background, sample_rows
+from geoglot.archive.calibrate import Background, confidences, measure_background, sample_rows
 from geoglot.archive.evidence import Judge
 from geoglot.errors import EmptyQueryError, StorageError, TooLargeError, UnknownNameError, UsageError
 from geoglot.imagery.filters import Blob, blobs
-from geoglot.imagery.multiscale import SIDES_PX, Cover, ScaleGrid, to_cells
+from geoglot.imagery.multiscale import SIDES_PX, Cover, ScaleGrid, Steps, to_cells
 from geoglot.imagery.scene import Scene
+from geoglot.models.card import Card
 from geoglot.models.encoder import DualEncoder, Vectors
 from geoglot.tasks.localize_map import (
     Seen,
@@ -94,7 +95,7 @@ class Place:
         level: Of the map there, in [0, 1].
         score: Mean cosine there.
         confidence: Of the best window over the peak, by the card's calibration on this scene; None if not calibrated.
-        runs_px: The region's cells as boxes (x0, y0, x1, y1), one a run.
+        runs_px: The region's cells as boxes (x0, y0, x1, y1) side by side.
     """
 
     window: Window
@@ -113,7 +114,7 @@ class Heat:
         sentence: As asked.
         values: float32 [h, w], what is written: the mean cosine of the windows over each cell (finer: standard
             deviations above the scene's mean; strict: the released code's probability). NaN is nodata.
-        level: The same from 0 to 1.
+        levels: The same from 0 to 1, on the grid where it changes.
         places: Highest first.
         nothing_matches: No window is likely enough to show it, by the card's threshold.
         notes: In sentences.
@@ -121,10 +122,15 @@ class Heat:
 
     sentence: str
     values: NDArray[np.float32]
-    level: NDArray[np.float32]
+    levels: Steps
     places: tuple[Place, ...]
     nothing_matches: bool
     notes: tuple[str, ...] = ()
+
+    @property
+    def level(self) -> NDArray[np.float32]:
+        """`levels` as float32 [h, w]."""
+        return self.levels.spread()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,21 +226,27 @@ def localize_scene(
     known = _valid(scene, plan)
     judge = _Judge.of(encoder, seen)
     for k, sentence in enumerate(sentences):
-        mean = _where(known, cover.mean(seen.vectors @ texts[k]))
+        mean = _where(known, cover.steps(seen.vectors @ texts[k]))
         if plan.settings.mode == "strict":
-            values = _where(known, strict_probability(mean))
+            mean = Steps.of(mean.spread())
+            levels = drawn = _where(known, Steps.of(strict_probability(mean.values)))
+        elif fine is not None:
+            mean = Steps.of(mean.spread())
+            drawn = _where(known, Steps.of(_sum_of_two(mean.values, fine.map_of(k))))
+            levels = Steps.of(stretched(drawn.values))
         else:
-            values = mean if fine is None else _where(known, _sum_of_two(mean, fine.map_of(k)))
-        level = values if plan.settings.mode == "strict" else stretched(values)
-        yield _heat(sentence, values, level, mean, judge.of_windows(texts[k]), seen, plan, judge)
+            drawn, levels = mean, replace(mean, values=stretched(mean.values))
+        yield _heat(sentence, drawn.spread(), levels, mean, judge.of_windows(texts[k]), seen, plan, judge)
         report(0.9 + 0.1 * (k + 1) / len(sentences), f"map of {sentence!r}")
 
 
-def _where(known: NDArray[np.bool_] | None, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """NaN where nothing is known, in place; None knows all."""
-    if known is not None:
-        values[~known] = np.nan
-    return values
+def _where(known: NDArray[np.bool_] | None, steps: Steps) -> Steps:
+    """NaN where nothing is known; None knows all."""
+    if known is None:
+        return steps
+    values = steps.spread()
+    values[~known] = np.nan
+    return Steps.of(values)
 
 
 def _seen(scene: Scene, encoder: DualEncoder, settings: LocalizeSettings, report: Report) -> Seen:
@@ -288,7 +300,7 @@ def _valid(scene: Scene, plan: LocalizePlan) -> NDArray[np.bool_] | None:
     for top in range(0, plan.height, BAND):
         bottom = min(top + BAND, plan.height)
         window = Window(0, top * cell, scene.info.width, min(bottom * cell, height))
-        found[top:bottom] = scene.read(window, (bottom - top, plan.width)).valid
+        found[top:bottom] = scene.valid(window) if cell == 1 else scene.read(window, (bottom - top, plan.width)).valid
     return None if found.all() else found
 
 
@@ -296,69 +308,78 @@ def _valid(scene: Scene, plan: LocalizePlan) -> NDArray[np.bool_] | None:
 class _Judge:
     """Confidences of a scene's windows, with the scene as its own background (archive/calibrate.py)."""
 
-    encoder: DualEncoder
+    card: Card
     seen: Seen
-    prompts: Vectors
+    background: Background | None
 
     @classmethod
     def of(cls, encoder: DualEncoder, seen: Seen) -> _Judge:
+        """Without a background for a model that is not calibrated."""
         card = encoder.card
-        none = np.empty((0, card.dim), np.float32)
-        return cls(encoder, seen, encoder.encode_texts(card.background) if card.background else none)
+        if not card.calibrated:
+            return cls(card, seen, None)
+        prompts = encoder.encode_texts(card.background) if card.background else np.empty((0, card.dim), np.float32)
+        sample = seen.vectors[sample_rows(len(seen.vectors))]
+        return cls(card, seen, measure_background(sample, prompts, card.calibration))
 
     def of_windows(self, text: Vectors) -> NDArray[np.float64] | None:
         """[N], or None for a model that is not calibrated."""
-        card = self.encoder.card
-        if not card.calibrated:
+        if self.background is None:
             return None
-        sample = self.seen.vectors[sample_rows(len(self.seen.vectors))]
-        background = measure_background(sample, self.prompts, card.calibration)
-        return confidences(self.seen.vectors, text, background, card.calibration)
+        return confidences(self.seen.vectors, text, self.background, self.card.calibration)
 
     @property
     def threshold(self) -> float:
         """Below it nothing matches."""
-        return self.encoder.card.calibration.threshold
+        return self.card.calibration.threshold
 
 
 def _heat(
     sentence: str,
     values: NDArray[np.float32],
-    level: NDArray[np.float32],
-    mean: NDArray[np.float32],
+    levels: Steps,
+    mean: Steps,
     sure: NDArray[np.float64] | None,
     seen: Seen,
     plan: LocalizePlan,
     judge: _Judge,
 ) -> Heat:
-    flat = not np.fmax.reduce(level, axis=None) > 0
+    flat = not np.fmax.reduce(levels.values, axis=None) > 0
     notes = ("the map is constant: the sentence fits every window alike",) if flat else ()
-    found = [] if flat else blobs(level >= plan.settings.level)
-    every = [(blob.area, _place(blob, level, mean, sure, seen, plan)) for blob in found]
-    every.sort(key=lambda pair: -pair[1].level)
-    places = [place for rank, (area, place) in enumerate(every) if not rank or area >= LEAST_CELLS]
+    found = [] if flat else blobs(levels.values >= plan.settings.level)
+    every = [_place(blob, levels, mean, sure, seen, plan) for blob in found]
+    every.sort(key=lambda place: -place.level)
+    least = LEAST_CELLS * (plan.settings.cell_px or 1) ** 2
+    places = [place for rank, place in enumerate(every) if not rank or _area(place.runs_px) >= least]
     nothing = sure is not None and float(sure.max()) < judge.threshold
-    return Heat(sentence, values, level, tuple(places[: plan.settings.most]), nothing, notes)
+    return Heat(sentence, values, levels, tuple(places[: plan.settings.most]), nothing, notes)
+
+
+def _area(boxes: NDArray[np.int64]) -> int:
+    x0, y0, x1, y1 = boxes.T
+    return int(((x1 - x0) * (y1 - y0)).sum())
 
 
 def _place(
     blob: Blob,
-    level: NDArray[np.float32],
-    mean: NDArray[np.float32],
+    levels: Steps,
+    mean: Steps,
     sure: NDArray[np.float64] | None,
     seen: Seen,
     plan: LocalizePlan,
 ) -> Place:
-    cell = plan.settings.cell_px or 1
-    row, column = _top(blob, level)
-    x, y = (column + 0.5) * cell, (row + 0.5) * cell
-    runs = np.stack([blob.starts, blob.rows, blob.stops, blob.rows + 1], axis=1) * cell
+    xs, ys = (edges * (plan.settings.cell_px or 1) for edges in (levels.x, levels.y))
+    row, column = _top(blob, levels.values)
+    half = (plan.settings.cell_px or 1) / 2  # of the first of the cells that are equally high
+    x, y = float(xs[column] + half), float(ys[row] + half)
+    runs = np.stack([xs[blob.starts], ys[blob.rows], xs[blob.stops], ys[blob.rows + 1]], axis=1)
     x0, y0, x1, y1 = seen.boxes.T
-    left, up, right, down = (v * cell for v in blob.box)
-    window = Window(left, up, min(right, int(x1.max())), min(down, int(y1.max())))
+    left, up, right, down = blob.box
+    window = Window(int(xs[left]), int(ys[up]), min(int(xs[right]), int(x1.max())), min(int(ys[down]), int(y1.max())))
     over = (x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)
     confidence = float(sure[over].max()) if sure is not None and over.any() else None
-    return Place(window, (x, y), float(level[row, column]), float(mean[row, column]), confidence, runs)
+    score = float(mean.values[row, column])
+    return Place(window, (x, y), float(levels.values[row, column]), score, confidence, runs)
 
 
 def _top(blob: Blob, level: NDArray[np.float32]) -> tuple[int, int]:
