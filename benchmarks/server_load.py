@@ -45,7 +45,7 @@ Times = dict[str, list[float]]
 async def client(url: str, number: int, until: float, times: Times, errors: list[str]) -> None:
     """Ask until the time is up."""
     rng = random.Random(number)
-    async with httpx2.AsyncClient(base_url=url, timeout=120) as http:
+    async with httpx2.AsyncClient(base_url=url, timeout=120, verify=False) as http:  # reading certificates takes 45 ms
         while time.monotonic() < until:
             kind, method, path, options = request(rng)
             started = time.perf_counter()

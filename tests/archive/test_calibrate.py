@@ -53,6 +53,7 @@ def test_confidence_is_the_logistic_of_the_standard_margin() -> None:
     background = measure_background(sample, prompts, calibration)
     every = margins(sample, prompts, prompts, 10.0, calibration.alike)
     z = (margins(chips, query[None], prompts, 10.0, calibration.alike)[:, 0] - every.mean()) / every.std()
+    assert background.sample.base is None  # a part of the sample would keep all of it, for each state of an archive
     found = confidences(chips, query, background, calibration)
     assert found == pytest.approx(1 / (1 + np.exp(-(1.5 * z - 0.5))), abs=1e-6)
     assert ((found >= 0) & (found <= 1)).all()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
+import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +17,15 @@ import pystac_client
 import pytest
 import shapely
 import uvicorn
-from colour_world import ColourWords
+from colour_world import GRID, ColourWords, paint
 from fastapi.testclient import TestClient
 
 from geoglot.archive.archive import Archive, ArchiveInfo
+from geoglot.archive.ingest import ingest
 from geoglot.archive.query import Filter
 from geoglot.server.app import create_app
 from geoglot.server.settings import Settings
-from geoglot.server.shelf import Shelf
+from geoglot.server.shelf import HELD, Shelf
 from geoglot.types import Bbox
 
 
@@ -177,6 +181,40 @@ def test_pystac_client_searches_pages_and_reads(address: str, served: Path) -> N
     item = next(iter(api.get_collection("north").get_items()))
     assert httpx2.get(item.assets["thumbnail"].href).headers["content-type"] == "image/webp"
     assert item.get_root().id == "geoglot"
+
+
+def test_many_at_once_get_what_each_gets_alone(client: TestClient) -> None:
+    asked: list[dict[str, str]] = [
+        {"q": q, "all": "true", **more}
+        for q in ("water", "forest", "roof", "no such word")
+        for more in ({}, {"collections": "north"}, {"bbox": "-180,-90,180,90"}, {"datetime": "2021-01-01T00:00:00Z/.."})
+    ]
+
+    def ask(params: dict[str, str]) -> tuple[int, Any]:
+        answer = client.get("/search", params=params)
+        return answer.status_code, answer.json().get("features")
+
+    alone = [ask(params) for params in asked]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        together = list(pool.map(ask, asked * 3))
+    assert together == alone * 3
+    assert [status for status, _ in alone] == [200] * 12 + [400] * 4  # unknown words, and nobody else is troubled
+
+
+def test_states_that_are_no_longer_held_are_let_go(served: Path, tmp_path: Path) -> None:
+    shutil.copytree(served / "north", tmp_path / "north")
+    (tmp_path / "more").mkdir()
+    shelf = Shelf({"north": tmp_path / "north"}, lambda name: ColourWords())
+    seen: list[weakref.ref[Archive]] = []
+    for number in range(HELD + 3):
+        archive = shelf.volume("north").archive
+        assert archive.search("water").matches
+        seen.append(weakref.ref(archive))
+        del archive
+        paint(tmp_path / "more" / f"{number}.tif", ("water", "roof", "roof", "forest"))
+        ingest(tmp_path / "north", tmp_path / "more", ColourWords(), GRID, prune=False)
+        shelf.follow()
+    assert [state() is None for state in seen] == [True] * 4 + [False] * (HELD - 1)
 
 
 def test_an_archives_numbers_are_worked_out_once_however_many_ask(

@@ -126,9 +126,9 @@ def geometry(chip: Chip) -> dict[str, Any] | None:
 
 
 def _outline(rings: tuple[Ring, ...]) -> dict[str, Any] | None:
-    from geoglot.imagery.vectors import Feature, to_geojson
+    from geoglot.imagery.vectors import Feature, geojson_of
 
-    outline: dict[str, Any] | None = to_geojson([Feature(rings)])["features"][0]["geometry"]
+    outline: dict[str, Any] | None = geojson_of(Feature(rings), box=False)["geometry"]
     return outline
 
 
