@@ -2,12 +2,12 @@
 
     python benchmarks/pointing.py --data ../shared/data
     python benchmarks/pointing.py --data ../shared/data --model FOLDER --json runs/pointing.json
-    python benchmarks/pointing.py --data ../shared/data --choose        # weight and zooms, on VHR-10 train only
+    python benchmarks/pointing.py --data ../shared/data --choose        # zooms, on VHR-10 train only
 
-Measures as geoglot.evaluation.pointing defines them, on VHR-10 test: pointing accuracy (target 60 %), and recall of
-objects whose longer side is below 32 px, without and with --point (target: 20 % relative). Chips are the whole images,
-of which few hold only small objects of a class; and windows of 256 px, of which more do. Two minutes for geoglot-mini
-on two cores; --choose takes ten.
+On VHR-10 test: pointing accuracy (geoglot.evaluation.pointing; target 60 %), and recall of objects whose longer side is
+below 32 px, without and with --point (geoglot.evaluation.small_objects; target: 20 % relative). Chips are the whole
+images, of which few hold only small objects of a class; and windows of 256 px, of which more do. Two minutes for
+geoglot-mini on one core. The design of --point was chosen by benchmarks/pointing_designs.py, on VHR-10 train.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from geoglot.archive.evidence import ZOOMS
 from geoglot.archive.point import CANDIDATES, WEIGHT
 from geoglot.data.regions.open import open_regions
 from geoglot.data.regions.schema import RegionSet, RegionSource
-from geoglot.evaluation.pointing import Larger, SmallRecall, look, pointing_accuracy, small_object_recall
+from geoglot.evaluation.pointing import pointing_accuracy
+from geoglot.evaluation.small_objects import Larger, SmallRecall, look, small_object_recall, spots_inside
 from geoglot.models.encoder import dense, load_encoder
 
 KS = (5, 10, 20)
 CHIPS = (None, 256)
 TRIED_ZOOMS = ((0.5,), (1.0,), (0.5, 1.0), (0.75, 1.5), (0.5, 0.75, 1.0))
-TRIED_WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0)
 CHOSEN_ON = 150  # images of the train split
 
 
@@ -70,7 +70,7 @@ def measure(encoder: Any, data: Path, limit: int | None) -> dict[str, Any]:
     print(f"pointing accuracy {percent(point.accuracy, point.interval)}, in outline {point.in_outline:.1f} %, "
           f"{point.pairs} pairs, zooms {ZOOMS}")  # fmt: skip
     print("  " + ", ".join(f"{name} {hit}/{of}" for name, (hit, of) in point.per_class.items()))
-    result: dict[str, Any] = {"pointing": asdict(point), "small": []}
+    result: dict[str, Any] = {"pointing": asdict(point), "small": [], "spots": []}
     for chip_px in CHIPS:
         looks = look(encoder, test, chip_px=chip_px, limit=limit, told=told)
         what = "whole images" if chip_px is None else f"windows of {chip_px} px"
@@ -78,6 +78,9 @@ def measure(encoder: Any, data: Path, limit: int | None) -> dict[str, Any]:
         if not looks.relevant.any():
             print("  no chip holds only small objects of a class")
             continue
+        share, interval, pairs = spots_inside(looks)
+        print(f"  best place in a small object: {percent(share, interval)} of {pairs} candidates that hold only such")
+        result["spots"].append({"chip_px": chip_px, "inside": share, "interval": interval, "pairs": pairs})
         for larger, k in product(get_args(Larger), KS):
             found = small_object_recall(looks, k, larger=larger)
             result["small"].append({"chip_px": chip_px, "chips": len(looks.chips), **asdict(found)})
@@ -87,18 +90,13 @@ def measure(encoder: Any, data: Path, limit: int | None) -> dict[str, Any]:
 
 
 def choose(encoder: Any, data: Path, limit: int | None) -> None:
-    """Zooms by pointing, weight by recall, on the train split."""
+    """Zooms of whole images, on the train split."""
     train = regions_of(data, "train")
     count = limit or CHOSEN_ON
     picked = np.linspace(0, len(train) - 1, min(count, len(train))).round().astype(int)
     part = RegionSet(train.name, tuple(train.record(int(i)) for i in picked), train.categories)
     for zooms in TRIED_ZOOMS:
         print(f"zooms {zooms}: pointing {pointing_accuracy(encoder, part, zooms=zooms).accuracy:.1f} %")
-    looks = [(chip_px, look(encoder, part, chip_px=chip_px, told=told)) for chip_px in CHIPS]
-    for weight, (chip_px, seen) in product(TRIED_WEIGHTS, looks):
-        recalls = [small_object_recall(seen, k, weight=weight) for k in KS]
-        print(f"weight {weight}, chips {chip_px or 'whole'}: " + ", ".join(
-            f"@{r.k} {r.plain:.1f} -> {r.pointed:.1f}" for r in recalls))  # fmt: skip
 
 
 def main() -> None:

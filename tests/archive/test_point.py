@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from geoglot.archive.answers import format_answer
 from geoglot.archive.archive import Archive
 from geoglot.archive.evidence import CELL_PX, Judge, peak_of, place_maps
 from geoglot.archive.ingest import ingest
-from geoglot.archive.point import fused
+from geoglot.archive.point import closer_maps, fused, sizes_px
 from geoglot.errors import SceneChangedError, SourceError, UsageError
 from geoglot.imagery.grid import ChipGrid
 from geoglot.models.card import Calibration, Card
@@ -205,6 +206,28 @@ def test_several_zooms_are_averaged() -> None:
     parts = [place_maps(encoder, images, judge, zooms=(zoom,)) for zoom in (0.5, 1.0)]
     assert both.shape == (1, -(-30 // CELL_PX), -(-41 // CELL_PX), 1)
     assert np.allclose(both, (parts[0] + parts[1]) / 2, atol=1e-5)
+
+
+def test_small_inputs_are_looked_at_finer() -> None:
+    small, large = PlaceEncoder(), PlaceEncoder()
+    large.card = replace(large.card, image_px=224)
+    assert sizes_px(small) == (48, 96, 192)  # of an input of 32 px
+    assert sizes_px(large) == (224, 448)
+
+
+def test_closer_maps_average_the_sizes() -> None:
+    """The finest size shows a square of 12 px at its place; the map is the mean over the sizes of the same chip."""
+    encoder = PlaceEncoder()
+    chip = np.full((1, 192, 192, 3), GREEN, np.uint8)
+    chip[:, 136:148, 40:52] = RED
+    judge = Judge.of(encoder, encoder.encode_texts(["red"]))
+    found = closer_maps(encoder, chip, judge)
+    assert np.allclose(found, np.mean([place_maps(encoder, chip, judge, (z,)) for z in (0.25, 0.5, 1.0)], 0), atol=1e-5)
+    x, y = peak_of(found[0, ..., 0]).at
+    assert 40 <= x * 192 < 52
+    assert 136 <= y * 192 < 148
+    fine = place_maps(encoder, chip, judge, (1.0,))
+    assert fine.max() > place_maps(encoder, chip, judge, (0.25,)).max() + 3  # the coarse place is mostly green
 
 
 @settings(max_examples=60, deadline=None)

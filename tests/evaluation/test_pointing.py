@@ -12,7 +12,8 @@ from PIL import Image
 
 from geoglot.data.regions.schema import Region, RegionRecord, RegionSet
 from geoglot.errors import UsageError
-from geoglot.evaluation.pointing import Looks, look, pointing_accuracy, small_object_recall
+from geoglot.evaluation.pointing import pointing_accuracy
+from geoglot.evaluation.small_objects import Looks, look, small_object_recall, spots_inside
 from geoglot.models.card import Calibration, Card
 
 COLOURS = {"red": (230, 20, 20), "blue": (20, 20, 230), "green": (20, 160, 40)}
@@ -115,6 +116,21 @@ def test_only_candidates_of_classes_with_small_ones_are_looked_at_closer(tmp_pat
     assert np.flatnonzero(~np.isnan(seen.evidence).any(1)).tolist() == [best]
 
 
+def test_spots_lie_inside_what_they_found(tmp_path: Path) -> None:
+    """The second record tells its box elsewhere: its spot is outside. The third holds a larger one: not counted."""
+    small, moved = ("red", (16, 16, 32, 32)), ("red", (80, 64, 96, 80))
+    records = (
+        made(tmp_path, 0, [small]),
+        made(tmp_path, 1, [small], [moved]),
+        made(tmp_path, 2, [("red", (0, 0, 64, 64))]),
+    )
+    looks = look(PlaceEncoder(), RegionSet("drawn", records, ("red",)))
+    assert looks.inside.ravel().tolist() == [True, False, True]
+    assert spots_inside(looks) == (50, (0, 100), 2)
+    with pytest.raises(UsageError, match="among the candidates"):
+        spots_inside(looks_of([0.9], [0], [], [0]))
+
+
 def looks_of(
     chips: Sequence[float], evidence: Sequence[float], relevant: Sequence[int], larger: Sequence[int]
 ) -> Looks:
@@ -122,7 +138,7 @@ def looks_of(
     count = len(chips)
     truth = np.isin(np.arange(count), relevant)[:, None], np.isin(np.arange(count), larger)[:, None]
     columns = [np.array(values, np.float32)[:, None] for values in (chips, evidence)]
-    return Looks(("a",), np.arange(count), *columns, *truth)
+    return Looks(("a",), np.arange(count), *columns, np.zeros((count, 1), np.bool_), *truth)
 
 
 def test_recall_by_hand() -> None:

@@ -82,7 +82,7 @@ def place_maps(encoder: DenseEncoder, images: Images, judge: Judge, zooms: Seque
         size = tuple(max(encoder.patch_px, round(side * zoom)) for side in (height, width))
         scores = judge.scores(encoder.patch_features(_resized(images, (size[0], size[1]))))
         scale = (encoder.patch_px * height / size[0], encoder.patch_px * width / size[1])
-        total += _spread(scores, scale, grid)
+        total += spread(scores, scale, grid)
     total /= len(zooms)
     return total
 
@@ -97,7 +97,7 @@ def _resized(images: Images, size: tuple[int, int]) -> Images:
     return np.stack([np.asarray(Image.fromarray(i).resize(wanted, Image.Resampling.BICUBIC)) for i in images])
 
 
-def _spread(scores: Scores, place_px: tuple[float, float], grid: tuple[int, int]) -> Scores:
+def spread(scores: Scores, place_px: tuple[float, float], grid: tuple[int, int]) -> Scores:
     """Scores [N, Ph, Pw, K] of places of so many image pixels (down, across) -> cells of `grid`, bilinear."""
     for axis, (side, cells) in enumerate(zip(place_px, grid, strict=True), start=1):
         at = np.clip((np.arange(cells) + 0.5) * CELL_PX / side - 0.5, 0, scores.shape[axis] - 1)

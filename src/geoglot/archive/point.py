@@ -2,7 +2,7 @@
 
 A chip's vector averages over all that the chip shows, and at the model's input size what is small has a few pixels.
 Here each candidate is read again from its scene, larger, and every place of it is compared with the question
-(`evidence`). Candidates are ranked by
+(`evidence`), at several sizes: the finest has places that a small thing fills. Candidates are ranked by
 
     z(chip) + weight * z(peak)
 
@@ -18,17 +18,18 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.evidence import CELL_PX, Judge, Peak, peak_of, place_maps
+from geoglot.archive.evidence import CELL_PX, Judge, Peak, Scores, peak_of, place_maps
 from geoglot.archive.pictures import open_again
 from geoglot.errors import SourceError
 from geoglot.imagery.scene import Pixels, Scene
-from geoglot.models.encoder import DenseEncoder, Vectors
+from geoglot.models.encoder import DenseEncoder, Images, Vectors
 from geoglot.types import Match, SceneInfo, Spot, Window
 
 CANDIDATES = 50
-"""How many of the best chips are looked at again; about 2 s for geoglot-mini on one core."""
+"""How many of the best chips are looked at again; about 8 s for geoglot-mini on one core."""
 WEIGHT = 4.0
-"""Of the peak; chosen on NWPU VHR-10 train (benchmarks/pointing.py --choose)."""
+"""Of the peak; chosen, like the sizes, on NWPU VHR-10 train (benchmarks/pointing.py --choose)."""
+SMALL_INPUT_PX = 128
 BATCH = 8
 FLAT = 1e-6
 """A standard deviation below this tells nothing apart."""
@@ -37,7 +38,23 @@ FLAT = 1e-6
 def closer_px(encoder: DenseEncoder) -> int:
     """Side at which chips are read again: three times the model's input for small inputs, else twice."""
     side = encoder.card.image_px
-    return side * (3 if side <= 128 else 2)
+    return side * (3 if side <= SMALL_INPUT_PX else 2)
+
+
+def sizes_px(encoder: DenseEncoder) -> tuple[int, ...]:
+    """Sides at which a chip is looked at, ascending: half of `closer_px`, and it, and for small inputs twice.
+
+    geoglot-mini's places then are 57, 28 and 14 px of a chip of 256 px. In the first two a car is lost; other models
+    take larger images, cut finer, and pay for more places by their square.
+    """
+    closer = closer_px(encoder)
+    return (closer // 2, closer, *([2 * closer] if encoder.card.image_px <= SMALL_INPUT_PX else []))
+
+
+def closer_maps(encoder: DenseEncoder, chips: Images, judge: Judge) -> Scores:
+    """`place_maps` averaged over `sizes_px`, of square chips read at the largest of them."""
+    sizes = sizes_px(encoder)
+    return place_maps(encoder, chips, judge, [size / sizes[-1] for size in sizes])
 
 
 def pointed(matches: Sequence[Match], query: Vectors, encoder: DenseEncoder, *, weight: float = WEIGHT) -> list[Match]:
@@ -102,9 +119,9 @@ def _opened(scene: SceneInfo) -> Scene:
 
 
 def _look(scene: Scene, windows: Sequence[Window], judge: Judge, encoder: DenseEncoder) -> list[Spot]:
-    side = closer_px(encoder)
+    side = sizes_px(encoder)[-1]
     pixels = [scene.read(window, (side, side)) for window in windows]
-    maps = place_maps(encoder, np.stack([p.rgb for p in pixels]), judge)[..., 0]
+    maps = closer_maps(encoder, np.stack([p.rgb for p in pixels]), judge)[..., 0]
     return [
         _spot(scene, window, peak_of(_known(heat, p))) for window, p, heat in zip(windows, pixels, maps, strict=True)
     ]
