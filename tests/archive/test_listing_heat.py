@@ -13,6 +13,7 @@ from small_archives import DIM, HashEncoder, build, lets_through, scene, unit
 from geoglot.archive.archive import Archive
 from geoglot.archive.heat import EDGE_M, Frame, northing, paint
 from geoglot.archive.query import Filter, Term, pack_vector, query_vector, unpack_vector
+from geoglot.archive.snapshot import Snapshot, load_snapshot
 from geoglot.archive.store import Store
 from geoglot.errors import QueryError, UsageError
 from geoglot.types import Bbox
@@ -159,3 +160,32 @@ def test_the_newest_state_is_another_object_and_a_working_writer_is_waited_for(t
     assert newer is not archive
     assert newer.state != archive.state
     assert (archive.info().scenes, newer.info().scenes) == (1, 2)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_writer_that_comes_while_one_looks_does_not_make_the_reader_read_it_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    folder = build(tmp_path / "a", [scene(0)])
+    archive = Archive.open(folder, HashEncoder())
+    with Store.open(folder, write=True) as store:
+        store.replace_scene(scene(1).info, scene(1).chips, scene(1).vectors)
+        store.finish()
+
+    def looked(path: Path, key: str) -> Snapshot | None:
+        """The snapshot as it was; by the time it is there, the next writer has begun, or has ended."""
+        found = load_snapshot(path, key)
+        with Store.open(folder, write=True) as store:
+            store.replace_scene(scene(2).info, scene(2).chips, scene(2).vectors)
+            if ended:
+                store.finish()
+        return None if ended else found  # `finish` deletes older ones, perhaps under one's eyes
+
+    monkeypatch.setattr("geoglot.archive.archive.load_snapshot", looked)
+    monkeypatch.setattr("geoglot.archive.freeze.freeze_newest", lambda folder: pytest.fail("read it all"))
+    newer = archive.newest()
+    assert newer.info().scenes == (1 if ended else 2)
+    monkeypatch.setattr("geoglot.archive.archive.load_snapshot", load_snapshot)
+    if ended:
+        assert newer is archive
+        assert archive.newest().info().scenes == 3

@@ -112,10 +112,7 @@ class Archive:
             ArchiveMismatchError: The archive was built with another model.
         """
         path = Path(path)
-        manifest = read_manifest(path)
-        if encoder is not None:
-            manifest.check(encoder.card)
-        return cls(path, manifest, open_snapshot(path), encoder)
+        return cls(path, _manifest_for(path, encoder), open_snapshot(path), encoder)
 
     def refresh(self) -> bool:
         """Move to the newest state; True when there was one. Searches under way finish on the old one."""
@@ -136,9 +133,14 @@ class Archive:
             ArchiveError: The archive is gone, or cannot be read.
         """
         key = state_key(self.path)
-        if key == self._snapshot.key or (load_snapshot(self.path, key) is None and writer_active(self.path)):
+        if key == self._snapshot.key:
             return self
-        fresh = Archive.open(self.path, self.encoder)
+        found = load_snapshot(self.path, key)
+        if found is None and (writer_active(self.path) or state_key(self.path) != key):
+            return self
+        # What was found is not looked for again: the next writer may have begun, and its beginnings have no snapshot.
+        snapshot = open_snapshot(self.path) if found is None else found
+        fresh = Archive(self.path, _manifest_for(self.path, self.encoder), snapshot, self.encoder)
         if self.encoder is not None:
             fresh.prepare()
         return fresh
@@ -408,6 +410,13 @@ class Archive:
             problems.append("the snapshot differs from the tables; delete the folder snapshot in the archive")
         infos = [fresh.record(i).info for i in range(fresh.scene_count)]
         return problems + [f"scene {i.name}: its file {i.uri} is gone" for i in infos if _is_gone(i.uri)]
+
+
+def _manifest_for(path: Path, encoder: DualEncoder | None) -> Manifest:
+    manifest = read_manifest(path)
+    if encoder is not None:
+        manifest.check(encoder.card)
+    return manifest
 
 
 def _same(a: Arrays, b: Arrays) -> bool:
