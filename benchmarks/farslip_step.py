@@ -7,7 +7,8 @@ CLIP ViT-B/32 with random weights, 4 crops an image; forward, loss, backward, Ad
 the crops, in passes of their own; in each the last block runs once as it is and once modified. Three comparisons in one
 process, the two sides taking turns: the same loss and gradient on both sides, with the gradient stopped at the target
 and with it flowing; and our default (stopped) against what the released code does (flowing). Loss and gradient of each
-pair are compared first.
+pair are compared first, and the products of matrices on both sides are counted: on a processor they fill the time, so
+their ratio is about what another order of passes can win there. `--rounds 0` only compares and counts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from time import perf_counter
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from geoglot.data.sources import DataSource
 from geoglot.models.architecture import Architecture, TextShape, VisionShape
@@ -104,6 +106,13 @@ def stepper(kind: type[FarSlip], detach: bool, args: argparse.Namespace, batch: 
     return model, step
 
 
+def operations(model: FarSlip, batch: Batch) -> float:
+    """Billions of floating-point operations of matrix products and convolutions, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        torch.stack(list(model.loss(model(batch), batch, World()).values())).sum().backward()
+    return float(counter.get_total_flops()) / 1e9
+
+
 def difference(one: FarSlip, other: FarSlip) -> float:
     """Largest difference of a gradient, as a share of the largest gradient."""
     pairs = [(a.grad, b.grad) for a, b in zip(one.parameters(), other.parameters(), strict=True) if a.grad is not None]
@@ -137,6 +146,10 @@ def main() -> None:
         losses = ours_step(), twin_step()
         apart = f"gradients differ by {difference(model, twin):.1e}" if ours == theirs else "gradients are not the same"
         print(f"{what}: losses {losses[0]:.5f} and {losses[1]:.5f}; {apart}")
+        few, many = operations(model, batch), operations(twin, batch)
+        print(f"  {few:.1f} against {many:.1f} billion operations a step: {many / few:.2f}x")
+        if not args.rounds:
+            continue
         times: tuple[list[float], list[float]] = ([], [])
         for _ in range(args.rounds):
             for step, kept in ((ours_step, times[0]), (twin_step, times[1])):
