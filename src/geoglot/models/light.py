@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _BATCH = 32  # larger batches gain nothing on CPUs (DESIGN: 16 is enough) and cost memory
 _PIXELS = 32 * 224**2  # in one pass when images have any size: about 300 MB of activations for geoglot-mini
-_TEXTS = 256
+_TEXTS = 32  # larger batches are slower on CPUs, and take more memory
 _SHORTEST = 3  # tokens; the shortest row that an exported text graph takes
 
 
