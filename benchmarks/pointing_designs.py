@@ -18,8 +18,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +46,7 @@ from geoglot.types import Window
 CHIP_PX = 256
 PARTS = 4
 WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
+Evidence = Callable[[Scores], Scores]
 CELLS = 72  # a side of the maps in which sizes are averaged
 
 
@@ -55,6 +58,9 @@ class Part:
     windows: list[Window]
     rows: list[int]  # candidates
     places: dict[int, NDArray[np.float16]]  # size -> [candidates, h, w, D]
+
+
+Maps = Callable[[Part], Scores]
 
 
 def part_of(
@@ -83,16 +89,17 @@ def part_of(
         found = [encoder.patch_features(cut(data.image(windows[r][0]), [windows[r][1]], size))[0] for r in best]
         return np.stack(found).astype(np.float16)
 
-    found = {size: kept(work / f"places-{number}-{size}.npy", lambda size=size: places(size)) for size in sizes}
+    found = {size: kept(work / f"places-{number}-{size}.npy", partial(places, size)) for size in sizes}
     return Part(looks, [w for _, w in windows], best, found)
 
 
-def kept(file: Path, make: Callable[[], NDArray[np.generic]]) -> NDArray[np.generic]:
+def kept(file: Path, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
     """An array from its file, or made and put there."""
     if not file.is_file():
         print(f"{file.name} ...", flush=True)
         np.save(file, make())
-    return np.load(file)
+    array: NDArray[Any] = np.load(file)
+    return array
 
 
 # --- designs: a part's places -> maps [candidates, h, w, K], and maps -> evidence [candidates, K] ------------------
@@ -107,12 +114,12 @@ def averaged(part: Part, sizes: Sequence[int], judge: Judge) -> Scores:
     """Log-odds at several sizes on one grid: what `--point` takes."""
     maps = [odds(part, size, judge) for size in sizes]
     px = CELLS * 8
-    return np.mean([spread(m, (px / m.shape[1], px / m.shape[2]), (CELLS, CELLS)) for m in maps], axis=0)
+    return np.asarray(np.mean([spread(m, (px / m.shape[1], px / m.shape[2]), (CELLS, CELLS)) for m in maps], axis=0))
 
 
 def cosine(part: Part, size: int, judge: Judge) -> Scores:
     """Without prompts."""
-    return part.places[size].astype(np.float32) @ judge.queries.T
+    return np.asarray(part.places[size].astype(np.float32) @ judge.queries.T)
 
 
 def unusual(part: Part, size: int, judge: Judge) -> Scores:
@@ -141,45 +148,45 @@ def less_chip(part: Part, size: int, judge: Judge) -> Scores:
 
 
 def peak(maps: Scores) -> Scores:
+    """The best place."""
     return np.asarray(maps.max((1, 2)))
 
 
 def best_three(maps: Scores) -> Scores:
+    """Their mean."""
     return np.asarray(np.sort(maps.reshape(len(maps), -1, maps.shape[-1]), 1)[:, -3:].mean(1))
 
 
 def mean_chance(maps: Scores) -> Scores:
+    """How much of the chip it may be."""
     return np.asarray((1 / (1 + np.exp(-maps))).mean((1, 2)))
 
 
 def peak_less_median(maps: Scores) -> Scores:
+    """How far the best place stands out."""
     return np.asarray(maps.max((1, 2)) - np.median(maps, (1, 2)))
 
 
-def designs(
-    sizes: Sequence[int], judge: Judge
-) -> dict[str, tuple[Callable[[Part], Scores], Callable[[Scores], Scores]]]:
+def designs(sizes: Sequence[int], judge: Judge) -> dict[str, tuple[Maps, Evidence]]:
     """Every design by name."""
     middle = sizes[min(1, len(sizes) - 1)]
-    found = {}
+    found: dict[str, tuple[Maps, Evidence]] = {}
     for count in range(1, len(sizes) + 1):
         for some in combinations(sizes, count):
-            found["+".join(map(str, some)) + " peak"] = (lambda p, some=some: averaged(p, some, judge), peak)
-    for name, make in (("best three", best_three), ("mean chance", mean_chance), ("peak - median", peak_less_median)):
-        found[f"{middle} {name}"] = (lambda p: odds(p, middle, judge), make)
+            found["+".join(map(str, some)) + " peak"] = (partial(averaged, sizes=some, judge=judge), peak)
+    for name, made in (("best three", best_three), ("mean chance", mean_chance), ("peak - median", peak_less_median)):
+        found[f"{middle} {name}"] = (partial(odds, size=middle, judge=judge), made)
     for name, maps in (
         ("cosine", cosine),
         ("unusual", unusual),
         ("peak of words", peak_of_words),
         ("- chip", less_chip),
     ):
-        found[f"{middle} {name}, peak"] = (lambda p, maps=maps: maps(p, middle, judge), peak)
+        found[f"{middle} {name}, peak"] = (partial(maps, size=middle, judge=judge), peak)
     return found
 
 
-def line(
-    name: str, parts: Sequence[Part], maps: Callable[[Part], Scores], made: Callable[[Scores], Scores], data: RegionSet
-) -> str:
+def line(name: str, parts: Sequence[Part], maps: Maps, made: Evidence, data: RegionSet) -> str:
     """One design's figures."""
     seen, small, other = [], [], []
     for part in parts:
