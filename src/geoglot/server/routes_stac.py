@@ -39,22 +39,23 @@ def conformance() -> dict[str, Any]:
 
 
 @router.get("/collections", summary="All archives")
-def collections(request: Request) -> dict[str, Any]:
+def collections(request: Request) -> Response:
     """The archives; those that cannot be used now are left out, and /ready says why."""
     house, documents = house_of(request), documents_of(request)
     usable = [volume for volume in house.shelf.volumes() if volume.trouble is None]
-    return {
+    body = {
         "collections": [documents.collection(v.name, v.archive, house.info(v.archive)) for v in usable],
         "links": [documents.link("self", "/collections"), documents.link("root", "/"), documents.link("parent", "/")],
     }
+    return JSONResponse(body)  # a plain dict would wait for a second thread, to be checked
 
 
 @router.get("/collections/{collection}", summary="One archive")
-def collection(request: Request, collection: str) -> dict[str, Any]:
+def collection(request: Request, collection: str) -> Response:
     """An archive as a STAC collection."""
     house = house_of(request)
     archive = house.archive(collection)
-    return documents_of(request).collection(collection, archive, house.info(archive))
+    return JSONResponse(documents_of(request).collection(collection, archive, house.info(archive)))
 
 
 @router.get("/collections/{collection}/items", summary="Chips of an archive")
