@@ -215,19 +215,20 @@ def test_small_inputs_are_looked_at_finer() -> None:
     assert sizes_px(large) == (224, 448)
 
 
-def test_closer_maps_average_the_sizes() -> None:
-    """The finest size shows a square of 12 px at its place; the map is the mean over the sizes of the same chip."""
+def test_the_finest_size_points_and_does_not_rank() -> None:
+    """The finest size shows a square of 12 px at its place."""
     encoder = PlaceEncoder()
     chip = np.full((1, 192, 192, 3), GREEN, np.uint8)
     chip[:, 136:148, 40:52] = RED
     judge = Judge.of(encoder, encoder.encode_texts(["red"]))
-    found = closer_maps(encoder, chip, judge)
-    assert np.allclose(found, np.mean([place_maps(encoder, chip, judge, (z,)) for z in (0.25, 0.5, 1.0)], 0), atol=1e-5)
-    x, y = peak_of(found[0, ..., 0]).at
+    ranking, pointing = closer_maps(encoder, chip, judge)
+    parts = [place_maps(encoder, chip, judge, (zoom,)) for zoom in (0.25, 0.5, 1.0)]
+    assert np.allclose(ranking, (parts[0] + parts[1]) / 2, atol=1e-5)
+    assert np.allclose(pointing, (parts[0] + parts[1] + parts[2]) / 3, atol=1e-5)
+    x, y = peak_of(pointing[0, ..., 0]).at
     assert 40 <= x * 192 < 52
     assert 136 <= y * 192 < 148
-    fine = place_maps(encoder, chip, judge, (1.0,))
-    assert fine.max() > place_maps(encoder, chip, judge, (0.25,)).max() + 3  # the coarse place is mostly green
+    assert parts[2].max() > parts[0].max() + 3  # the coarse place is mostly green
 
 
 @settings(max_examples=60, deadline=None)

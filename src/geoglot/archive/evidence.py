@@ -64,27 +64,31 @@ class Judge:
 
 
 def place_maps(encoder: DenseEncoder, images: Images, judge: Judge, zooms: Sequence[float] = ZOOMS) -> Scores:
-    """Maps of where each question holds.
+    """Maps of where each question holds: the mean of `zoom_maps`, float32 [N, h, w, K]."""
+    return np.asarray(zoom_maps(encoder, images, judge, zooms).mean(0))
+
+
+def zoom_maps(encoder: DenseEncoder, images: Images, judge: Judge, zooms: Sequence[float]) -> Scores:
+    """Maps of where each question holds, at several sizes of the images.
 
     Args:
         encoder: The model.
         images: uint8 [N, H, W, 3] of any size.
         judge: The questions.
-        zooms: Sizes of the image to average over, as factors; never below one patch.
+        zooms: Sizes of the image, as factors; never below one patch.
 
     Returns:
-        float32 [N, ceil(H / CELL_PX), ceil(W / CELL_PX), K]. Cost: the encoder on zoom² H W pixels, for each zoom.
+        float32 [Z, N, ceil(H / CELL_PX), ceil(W / CELL_PX), K]. Cost: the encoder on zoom² H W pixels, for each zoom.
     """
     height, width = images.shape[1:3]
     grid = (-(-height // CELL_PX), -(-width // CELL_PX))
-    total = np.zeros((len(images), *grid, len(judge.queries)), np.float32)
-    for zoom in zooms:
+    maps = np.zeros((len(zooms), len(images), *grid, len(judge.queries)), np.float32)
+    for at, zoom in enumerate(zooms):
         size = tuple(max(encoder.patch_px, round(side * zoom)) for side in (height, width))
         scores = judge.scores(encoder.patch_features(_resized(images, (size[0], size[1]))))
         scale = (encoder.patch_px * height / size[0], encoder.patch_px * width / size[1])
-        total += spread(scores, scale, grid)
-    total /= len(zooms)
-    return total
+        maps[at] = spread(scores, scale, grid)
+    return maps
 
 
 def _resized(images: Images, size: tuple[int, int]) -> Images:

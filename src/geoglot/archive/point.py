@@ -6,7 +6,8 @@ Here each candidate is read again from its scene, larger, and every place of it 
 
     z(chip) + weight * z(peak)
 
-with z over the candidates: chip is the cosine, peak the score of the chip's best place.
+with z over the candidates: chip is the cosine, peak the score of the chip's best place at the two larger-scale sizes.
+The spot is the best place with the finest size counted in.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.evidence import CELL_PX, Judge, Peak, Scores, peak_of, place_maps
+from geoglot.archive.evidence import CELL_PX, Judge, Peak, Scores, peak_of, zoom_maps
 from geoglot.archive.pictures import open_again
 from geoglot.errors import SourceError
 from geoglot.imagery.scene import Pixels, Scene
@@ -51,10 +52,15 @@ def sizes_px(encoder: DenseEncoder) -> tuple[int, ...]:
     return (closer // 2, closer, *([2 * closer] if encoder.card.image_px <= SMALL_INPUT_PX else []))
 
 
-def closer_maps(encoder: DenseEncoder, chips: Images, judge: Judge) -> Scores:
-    """`place_maps` averaged over `sizes_px`, of square chips read at the largest of them."""
+def closer_maps(encoder: DenseEncoder, chips: Images, judge: Judge) -> tuple[Scores, Scores]:
+    """Maps of square chips read at the largest of `sizes_px`: to rank by, and to point by.
+
+    The first is the mean over the first two sizes, the second over all. On objects that a model has not learned from,
+    the finest size finds the place, and its chance peaks spoil the order (docs/results/pointing-small.md).
+    """
     sizes = sizes_px(encoder)
-    return place_maps(encoder, chips, judge, [size / sizes[-1] for size in sizes])
+    maps = zoom_maps(encoder, chips, judge, [size / sizes[-1] for size in sizes])
+    return np.asarray(maps[:2].mean(0)), np.asarray(maps.mean(0))
 
 
 def pointed(matches: Sequence[Match], query: Vectors, encoder: DenseEncoder, *, weight: float = WEIGHT) -> list[Match]:
@@ -121,9 +127,10 @@ def _opened(scene: SceneInfo) -> Scene:
 def _look(scene: Scene, windows: Sequence[Window], judge: Judge, encoder: DenseEncoder) -> list[Spot]:
     side = sizes_px(encoder)[-1]
     pixels = [scene.read(window, (side, side)) for window in windows]
-    maps = closer_maps(encoder, np.stack([p.rgb for p in pixels]), judge)[..., 0]
+    ranking, pointing = closer_maps(encoder, np.stack([p.rgb for p in pixels]), judge)
     return [
-        _spot(scene, window, peak_of(_known(heat, p))) for window, p, heat in zip(windows, pixels, maps, strict=True)
+        _spot(scene, window, float(_known(ranking[i, ..., 0], p).max()), peak_of(_known(pointing[i, ..., 0], p)))
+        for i, (window, p) in enumerate(zip(windows, pixels, strict=True))
     ]
 
 
@@ -135,7 +142,7 @@ def _known(heat: NDArray[np.float32], pixels: Pixels) -> NDArray[np.float32]:
     return heat if valid.all() else np.where(valid, heat, heat.min())
 
 
-def _spot(scene: Scene, window: Window, peak: Peak) -> Spot:
+def _spot(scene: Scene, window: Window, score: float, peak: Peak) -> Spot:
     x, y = window.x0 + peak.at[0] * window.width, window.y0 + peak.at[1] * window.height
     x0, y0, x1, y1 = peak.box
     box = Window(
@@ -145,7 +152,7 @@ def _spot(scene: Scene, window: Window, peak: Peak) -> Spot:
         window.y0 + max(int(y0 * window.height) + 1, round(y1 * window.height)),
     )
     place = scene.chip(box)
-    return Spot(peak.score, x, y, box, _on_earth(scene, x, y), place.bbox_lonlat, place.footprint_lonlat)
+    return Spot(score, x, y, box, _on_earth(scene, x, y), place.bbox_lonlat, place.footprint_lonlat)
 
 
 def _on_earth(scene: Scene, x: float, y: float) -> tuple[float, float] | None:

@@ -103,9 +103,9 @@ def look(
         rows = [row for row in wanted if images[row] == i]
         for some in (rows[at : at + BATCH] for at in range(0, len(rows), BATCH)):
             these = [windows[row] for row in some]
-            heat = closer_maps(encoder, cut(regions.image(i), these, side), judge)
-            evidence[some] = heat.max((1, 2))
-            inside[some] = peaks_inside(heat, these, regions.record(i), regions.categories)
+            ranking, pointing = closer_maps(encoder, cut(regions.image(i), these, side), judge)
+            evidence[some] = ranking.max((1, 2))
+            inside[some] = peaks_inside(pointing, these, regions.record(i), regions.categories)
         if told:
             told(i + 1, count)
     return Looks(regions.categories, np.array(images), cosines, evidence, inside, relevant, larger)
