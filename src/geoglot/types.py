@@ -230,7 +230,8 @@ class Spot:
     """Where in a chip the evidence for a question is strongest.
 
     Attributes:
-        score: Log-odds of the best place against what else it may show; comparable within one answer.
+        score: Log-odds of the chip's best place, at the sizes that rank, against what else it may show; comparable
+            within one answer.
         x_px, y_px: The place, in full-resolution pixels of the scene.
         window: Around the evidence.
         lonlat: The place in degrees; None without a georeference.

@@ -6,8 +6,8 @@ Here each candidate is read again from its scene, larger, and every place of it 
 
     z(chip) + weight * z(peak)
 
-with z over the candidates: chip is the cosine, peak the score of the chip's best place at the two larger-scale sizes.
-The spot is the best place with the finest size counted in.
+with z over the candidates: chip is the cosine, peak the score of the chip's best place at the
+coarser two sizes. The spot is the best place with the finest size counted in.
 """
 
 from __future__ import annotations
