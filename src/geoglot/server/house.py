@@ -21,6 +21,7 @@ from geoglot.imagery.scene import Scene
 from geoglot.imagery.tiles import Renderings
 from geoglot.server.gate import Metrics
 from geoglot.server.jobs import JobBoard
+from geoglot.server.problems import complaint
 from geoglot.server.settings import Settings
 from geoglot.server.shelf import Shelf
 from geoglot.server.stac import Documents
@@ -111,10 +112,8 @@ class House:
         try:
             return _adapter(task).validate_python(dict(body))
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            what = f"there is no field {place!r}" if "unexpected" in first["type"] else f"{place}: {first['msg']}"
-            raise UsageError(what, hint=f"The fields of {task.name} stand under /tasks.") from error
+            hint = f"The fields of {task.name} stand under /tasks."
+            raise UsageError(complaint(error.errors()[0]), hint=hint) from error
 
     def _run_job(
         self, task: str, collection: str, body: Mapping[str, Any], folder: Path, report: Callable[[float, str], None]

@@ -109,7 +109,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        parts = [_complaint(entry) for entry in error.errors()[:5]]
+        parts = [complaint(entry) for entry in error.errors()[:5]]
         hint = "The fields stand in /api."
         return _plain(request, 400, "InvalidRequest", "; ".join(parts), hint)
 
@@ -138,9 +138,10 @@ def _request_id(request: Request) -> str:
     return str(request.scope.get("state", {}).get("request_id", ""))
 
 
-def _complaint(entry: Mapping[str, Any]) -> str:
-    """One sentence of pydantic, with the field's name in front."""
+def complaint(entry: Mapping[str, Any]) -> str:
+    """One sentence of pydantic in JSON's words, which has lists and no tuples, with the field's name in front."""
     place = ".".join(str(part) for part in entry["loc"] if part not in ("query", "body", "path"))
-    if entry["type"] == "extra_forbidden":
+    if entry["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"there is no field {place[:80]!r}"
-    return f"{place[:80]}: {entry['msg']}" if place else str(entry["msg"])
+    said = str(entry["msg"]).replace("a valid tuple", "a list").replace("Tuple", "List")
+    return f"{place[:80]}: {said}" if place else said

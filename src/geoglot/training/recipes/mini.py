@@ -173,8 +173,10 @@ def _drawn(config: Config, cache: Path) -> tuple[NDArray[np.uint8], list[tuple[s
     from geoglot.sandbox.samples import KINDS, draw_sample
 
     name = f"sandbox-{config.seed}-{config.sandbox_per_kind}.npz"
-    drawn_before = (cache / "before" / name, cache / "before" / "before" / name)
-    file = next((file for file in drawn_before if file.is_file()), cache / name)
+    folder = cache
+    while not (folder / name).is_file() and (folder / "before").is_dir():
+        folder /= "before"
+    file = folder / name if (folder / name).is_file() else cache / name
     if not file.is_file():
         samples = [
             (kind, draw_sample(kind, seed=config.seed * 1_000_003 + index, size_px=128))
