@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 torch = pytest.importorskip("torch")
+
+from tiny_sources import write_sources  # noqa: E402
 
 from geoglot.errors import UsageError  # noqa: E402
 from geoglot.models.tokenizer import ConceptTokenizer  # noqa: E402
@@ -60,28 +61,8 @@ def test_only_words_and_projection_learn() -> None:
     assert not [name for name in names if name.startswith("image.s")]
 
 
-def _toy(folder: Path) -> None:
-    rng = np.random.default_rng(0)
-    (folder / "rsicd").mkdir()
-    (folder / "eurosat").mkdir()
-    for name, file, labels in (
-        ("rsicd", "captions.jsonl", ("forest", "desert")),
-        ("eurosat", "labels.jsonl", ("Forest", "SeaLake")),
-    ):
-        rows = []
-        for index in range(16):
-            base = np.array([[30, 90, 30], [200, 170, 110]][index % 2])
-            pixels = np.clip(base + rng.integers(-20, 20, (64, 64, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{index}.png")
-            row = {"image": f"{index}.png", "split": "train", "label": labels[index % 2]}
-            if name == "rsicd":
-                row["captions"] = [("many green trees", "yellow sand")[index % 2]] * 2
-            rows.append(json.dumps(row))
-        (folder / name / file).write_text("\n".join(rows))
-
-
 def test_a_run_locks_the_images_and_repeats_itself(tmp_path: Path) -> None:
-    _toy(tmp_path)
+    write_sources(tmp_path)
     labels = ROOT / "configs" / "mini_labels.toml"
     (tmp_path / "first.toml").write_text(
         f'steps = 2\nrsicd = 6\neurosat = 4\nsandbox = 0\nphases = [[1.0, 32]]\nwarmup = 1\nlabel_names = "{labels}"\n'
