@@ -1,6 +1,6 @@
-"""What decided geoglot-mini 1: short runs from the same weights that differ in one choice each.
+"""What decided geoglot-mini: short runs from the same weights that differ in one choice each.
 
-    python benchmarks/mini_ablation.py --data ../shared/data --before runs/words/before/before --out runs/ablation
+    python benchmarks/mini_ablation.py --data ../shared/data --before runs/blend/words/before/before --out runs/ablation
 
 Each variant is the recipe of configs/mini_1.toml cut to `--steps` steps (its schedule shrinks with it), seed by seed.
 Measured on RSICD valid and on the EuroSAT test split, which is in-domain. UC Merced is never looked at. A finished

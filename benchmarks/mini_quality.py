@@ -1,6 +1,6 @@
 """What the bundled model can do, on data it was not trained on.
 
-    python benchmarks/mini_quality.py --data ../shared/data --json docs/results/mini-v1.json
+    python benchmarks/mini_quality.py --data ../shared/data --json docs/results/mini-v2.json
 
 Prints a Markdown table: RSICD test retrieval, UC Merced zero-shot (held out), EuroSAT test (in-domain), the same
 questions in ten languages, and precision at 20 of five land-cover questions on Sentinel-2 scenes, found through the

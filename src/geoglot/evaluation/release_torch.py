@@ -1,6 +1,6 @@
-"""From a finished run of recipe `mini_words` to a PyTorch model folder: the same weights, to be tuned further.
+"""From a finished run of recipe `mini_blend` to a PyTorch model folder: the same weights, to be tuned further.
 
-    python -m geoglot.evaluation.release_torch --run runs/words --data ../shared/data --image-px 96 --out mini-torch
+    python -m geoglot.evaluation.release_torch --run runs/blend --data ../shared/data --image-px 96 --out mini-torch
 
 It says how well the folder agrees with a light model (`--like`, default the bundled one), as cosines on RSICD `valid`.
 """
