@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator, Iterator
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from geoglot.archive.pipeline import Stages
 
@@ -117,3 +118,20 @@ def test_leaving_while_a_stage_waits_for_items_does_not_hang() -> None:
         release.set()
     assert time.perf_counter() - started < 2
     assert _threads() == []
+
+
+def test_products_take_one_thread_while_any_stages_run() -> None:
+    def blas() -> set[int]:
+        return {entry["num_threads"] for entry in threadpool_info() if entry["user_api"] == "blas"}
+
+    with threadpool_limits(limits=2, user_api="blas"):
+        first, second = Stages(10), Stages(10)
+        with first:
+            second.__enter__()
+            assert blas() == {1}
+        assert blas() == {1}  # the second still runs
+        second.__exit__(None, None, None)
+        assert blas() == {2}
+        with pytest.raises(ZeroDivisionError), Stages(10):
+            _ = 1 // 0
+        assert blas() == {2}

@@ -8,6 +8,9 @@
 
 An error in a stage travels down to whoever iterates; leaving the block, for whatever reason, stops and joins all
 threads. Threads are enough: GDAL, ONNX Runtime and Lance all work outside Python's interpreter lock.
+
+While stages run, a product of matrices takes one thread of the process: the stages share the cores already, and BLAS's
+threads spin while they wait, which took half of segmentation's speed (benchmarks/segment_throughput.py).
 """
 
 from __future__ import annotations
@@ -16,9 +19,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from threading import Condition
+from threading import Condition, Lock
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from threadpoolctl import threadpool_limits
 
 T = TypeVar("T")
 
@@ -74,6 +79,29 @@ class _Belt(Generic[T]):
             yield item
 
 
+class _OneBlasThread:
+    """Holds BLAS at one thread from the first to the last of those who ask for it; their blocks may overlap."""
+
+    def __init__(self) -> None:
+        self._lock, self._holders = Lock(), 0
+        self._limit: Any = None
+
+    def hold(self) -> None:
+        with self._lock:
+            if not self._holders:
+                self._limit = threadpool_limits(limits=1, user_api="blas")
+            self._holders += 1
+
+    def release(self) -> None:
+        with self._lock:
+            self._holders -= 1
+            if not self._holders:
+                self._limit.restore_original_limits()
+
+
+_one_blas_thread = _OneBlasThread()
+
+
 class Stages:
     """The threads and belts of one run.
 
@@ -95,12 +123,14 @@ class Stages:
         return _consume(belt, done)
 
     def __enter__(self) -> Stages:
+        _one_blas_thread.hold()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for belt in self._belts:
             belt.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        _one_blas_thread.release()
 
 
 def _produce(items: Generator[T, None, None], belt: _Belt[T], weigh: Callable[[T], int]) -> None:

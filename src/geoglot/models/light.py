@@ -69,6 +69,7 @@ class LightEncoder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others' work waits meanwhile
         if role == "text":
             _keep_nothing(options)
         path = self.card.file(role)
@@ -143,11 +144,10 @@ def _keep_nothing(options: onnxruntime.SessionOptions) -> None:
     """For many short runs of all lengths, in a process that lasts.
 
     By default memory is laid out anew for each shape of input and kept for good: more than 100 MiB after the background
-    prompts of one archive (tests/models/test_bundled.py). And threads that wait spin, which takes CPU time from others.
+    prompts of one archive (tests/models/test_bundled.py).
     """
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
 
 def _check_any_size(images: NDArray[np.uint8], least: int) -> None:

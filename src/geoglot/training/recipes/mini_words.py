@@ -1,4 +1,4 @@
-"""Recipe `mini_words`: one of the two parts of the bundled model. The image tower is locked; words learn from many chips.
+"""Recipe `mini_words`: a part of the bundled model. The image tower is locked; words learn from many chips.
 
     python -m geoglot.training.recipes.mini_words --config configs/mini_words.toml --data ../shared/data --out runs/w
 
