@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,7 +20,7 @@ from geoglot.server.page import PageFiles, has_page
 from geoglot.server.settings import Settings
 from geoglot.server.shelf import Shelf
 
-TIDY_S = 60.0
+TIDY_S = 30.0
 
 
 def create_app(shelf: Shelf, settings: Settings) -> FastAPI:
@@ -79,6 +80,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _tidy(house: House) -> None:
     while True:
         await asyncio.to_thread(house.board.tidy)
+        await asyncio.to_thread(_trim)
         await asyncio.sleep(TIDY_S)
 
 
@@ -125,12 +127,27 @@ def _return_memory() -> None:
     By default it raises its threshold to 32 MiB as arrays are freed and keeps them in a pool for each thread, so that a
     server's memory creeps up with no leak (benchmarks/server_load.py). Elsewhere nothing is done.
     """
+    libc = _glibc()
+    if libc is not None:
+        threshold, pools = -3, -8  # M_MMAP_THRESHOLD, M_ARENA_MAX in malloc.h
+        libc.mallopt(threshold, 256 * 1024)
+        libc.mallopt(pools, 2)
+
+
+def _trim() -> None:
+    """Give back what lies free inside glibc's pools: each state of a growing archive leaves holes of its own size."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+@functools.cache
+def _glibc() -> Any:
+    """The C library where it is glibc, else None."""
     import ctypes
 
-    threshold, pools = -3, -8  # M_MMAP_THRESHOLD, M_ARENA_MAX in malloc.h
     try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return  # not glibc
-    mallopt(threshold, 256 * 1024)
-    mallopt(pools, 2)
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return None
+    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
