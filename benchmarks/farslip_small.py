@@ -8,7 +8,8 @@
 All runs begin with the same model (`python -m geoglot.evaluation.release_torch` writes it) and see the same windows in
 the same order. `plain`, `stage1` and `patch_to_cls` take the same number of steps; `plain2`, `stage2`, `pooled` and
 `roi` go on from `plain` or `stage1` for as many again. The `tuned` ones take longer, for the targets; `tuned_objects`
-learns from regions beside objects, too, and `tuned_even` goes on with as many regions of each of Dubai's classes. The
+learns from regions beside objects, too, `tuned_even` goes on with as many regions of each of Dubai's classes, and
+`tuned_fine` and the like with smaller windows of Dubai. The
 lower half of the image tower stays as it is. In geoglot-mini an image's embedding is the mean of its patches, so
 `patch_to_cls` is `stage1` and `pooled` is `stage2` but for rounding; the runs named `vit_...` compare the same with a
 small transformer, which has a class token.
@@ -55,11 +56,15 @@ from geoglot.training.starting_point import load_start, write_model
 from geoglot.training.world import open_world
 
 PATCHES, REGIONS = {"patch_weight": 1.0}, {"region_weight": 1.0}
+MANY = REGIONS | {"align": "cls", "most_regions": 4}
 FROZEN = ("towers.visual.stem.*", "towers.visual.stages.[0-3].*")
-WINDOWS = {"dubai": (112, 160, 224), "vhr10": (112, 160, 224), "oam": (224, 448)}  # px of the scene, seen as 224
+WINDOWS = {"dubai": (80, 112, 160, 224), "vhr10": (112, 160, 224), "oam": (224, 448)}  # px of the scene, seen as 224
 THRESHOLDS = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7)
 CHOICE_IMAGES = 16  # of VHR-10 train
 EVEN_SHARES = {"rsicd": 0.3, "objects": 0.25, "dubai_even": 0.35, "nymaps": 0.1}
+FINE_SHARES = {"rsicd": 0.25, "objects": 0.15, "dubai_even": 0.15, "dubai_fine_even": 0.35, "nymaps": 0.1}
+FINER_SHARES = {"rsicd": 0.25, "objects": 0.1, "dubai_even": 0.25, "dubai_fine_even": 0.35, "nymaps": 0.05}
+UNEVEN_SHARES = {"rsicd": 0.25, "objects": 0.25, "dubai": 0.2, "dubai_fine": 0.2, "nymaps": 0.1}
 TUNED_SHARES = {"rsicd": 0.35, "objects": 0.35, "dubai": 0.2, "nymaps": 0.1}
 
 
@@ -84,10 +89,12 @@ RUNS = {
     "roi": Run(REGIONS | {"align": "roi"}, "stage1"),
     "tuned": Run(REGIONS | {"align": "cls"}, "stage1", 3.0),
     "tuned_roi": Run(REGIONS | {"align": "roi"}, "stage1", 3.0),
-    "tuned_objects": Run(REGIONS | {"align": "cls", "most_regions": 4}, "stage1", 2.0, shares=TUNED_SHARES),
-    "tuned_even": Run(
-        REGIONS | {"align": "cls", "most_regions": 4}, "tuned_objects", 2.0, {"freeze": FROZEN[:1]}, shares=EVEN_SHARES
-    ),
+    "tuned_objects": Run(MANY, "stage1", 2.0, shares=TUNED_SHARES),
+    "tuned_even": Run(MANY, "tuned_objects", 2.0, {"freeze": FROZEN[:1]}, shares=EVEN_SHARES),
+    "tuned_fine": Run(MANY, "tuned_even", 2.0, {"freeze": FROZEN[:1]}, shares=FINE_SHARES),
+    "tuned_fine_roi": Run(MANY | {"align": "roi"}, "tuned_even", 2.0, {"freeze": FROZEN[:1]}, shares=FINE_SHARES),
+    "tuned_finer": Run(MANY, "tuned_fine", 4.0, {"freeze": FROZEN[:1]}, shares=FINER_SHARES),
+    "tuned_uneven": Run(MANY, "tuned_objects", 2.0, {"freeze": FROZEN[:1]}, shares=UNEVEN_SHARES),
     # The same comparisons with a class token, trained here from random weights; the words are geoglot-mini's.
     "vit": Run(longer=7.5, loop={"batch": 64, "learning_rate": 1e-3}, shares=small.VIT_SHARES),
     "vit_plain": Run(after="vit", loop={}),

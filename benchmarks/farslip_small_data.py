@@ -36,7 +36,8 @@ from geoglot.models.tokenizer import ConceptTokenizer
 SIDE = 160  # of a stored window
 SHARES = {"rsicd": 0.5, "vhr10": 0.2, "dubai": 0.2, "nymaps": 0.1}
 VIT_SHARES = {"rsicd_all": 0.8, "vhr10": 0.08, "dubai": 0.08, "nymaps": 0.04}
-WINDOWS = {"vhr10": 5, "dubai": 40, "nymaps": 2, "objects": 6}
+WINDOWS = {"vhr10": 5, "dubai": 40, "dubai_fine": 80, "nymaps": 2, "objects": 6}
+SIDES = {"dubai": (72, 320), "dubai_fine": (40, 160), "nymaps": (72, 320)}  # of windows of scenes with masks, in px
 RSICD = 3000
 SQUARES = (96, 64, 48, 32, 24)  # sides of regions inside a mask, in a stored window
 PLAIN = (
@@ -108,6 +109,7 @@ def prepare(data: Path, work: Path, model: Path, namer: Path | None) -> None:
     work.mkdir(parents=True, exist_ok=True)
     tokenizer = ConceptTokenizer.load(model / "tokenizer.json")
     makers = {"rsicd": rsicd(data, tokenizer), "vhr10": vhr10(data), "dubai": masks(data, "dubai")}
+    makers |= {"dubai_fine": masks(data, "dubai", "dubai_fine")}
     makers |= {"nymaps": masks(data, "nymaps"), "rsicd_all": rsicd(data, tokenizer, None)}
     if namer:
         makers["objects"] = objects(data, load_encoder(str(namer), runtime="torch", threads=1))
@@ -249,8 +251,9 @@ def _inside(box: Box, window: Box) -> Box | None:
     return (x0 - window[0]) * scale, (y0 - window[1]) * scale, (x1 - window[0]) * scale, (y1 - window[1]) * scale
 
 
-def masks(data: Path, name: str) -> Iterator[Chip]:
-    """Windows of scenes with dense masks."""
+def masks(data: Path, name: str, sizes: str = "") -> Iterator[Chip]:
+    """Windows of scenes with dense masks, as many and as long as `sizes` (by default the set's own) says."""
+    sizes = sizes or name
     scenes = open_segmentation(name, data / name, "train")
     words = [synonyms[0] for synonyms in scenes.classes]
     vague = {words.index("land")} if name == "nymaps" else set()  # on a street map it is all that has no name
@@ -258,8 +261,8 @@ def masks(data: Path, name: str) -> Iterator[Chip]:
     for i in range(len(scenes)):
         image, mask = scenes.image(i), scenes.mask(i)
         shortest = min(mask.shape)
-        for _ in range(WINDOWS[name]):
-            side = math.exp(rng.uniform(math.log(min(72, shortest)), math.log(min(320, shortest))))
+        for _ in range(WINDOWS[sizes]):
+            side = math.exp(rng.uniform(*(math.log(min(px, shortest)) for px in SIDES[sizes])))
             left, top = rng.uniform(0, mask.shape[1] - side), rng.uniform(0, mask.shape[0] - side)
             window = (left, top, left + side, top + side)
             labels = np.asarray(Image.fromarray(mask).resize((SIDE, SIDE), Image.Resampling.NEAREST, box=window))

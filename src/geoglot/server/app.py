@@ -135,7 +135,7 @@ def _return_memory() -> None:
 
 
 def _trim() -> None:
-    """Give back what lies free inside glibc's pools: each state of a growing archive leaves holes of its own size."""
+    """Give back what lies free inside glibc's pools: answers of many sizes leave holes there."""
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)
