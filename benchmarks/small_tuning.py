@@ -33,10 +33,10 @@ from geoglot.data.samples import Sample, load_pixels, read_samples
 from geoglot.evaluation.questions import questions
 from geoglot.models.architecture import Architecture, TextShape, VisionShape
 from geoglot.models.clip import Clip, build
+from geoglot.models.peft.attach import merge, tune
+from geoglot.models.peft.settings import Tuning
 from geoglot.training.interpolation import sweep
 from geoglot.training.objective import Batch, Contrastive
-from geoglot.training.peft.attach import merge, tune
-from geoglot.training.peft.settings import Tuning
 from geoglot.training.purification import keep_best, pair_scores, shuffle_captions
 from geoglot.training.schedules import rate_at
 from geoglot.training.settings import Loop

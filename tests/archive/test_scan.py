@@ -101,6 +101,11 @@ def test_a_product_has_no_more_than_its_share(held: Held) -> None:
     assert all(answer.result().shape == (300,) for answer in asked)
 
 
+def test_nobody_keeps_the_scores_of_the_others_in_memory(held: Held) -> None:
+    answers = [answer.result() for answer in crowd(held, unit(5))]
+    assert all(answer.base is None for answer in answers)
+
+
 def test_a_failure_reaches_one_and_the_others_are_asked_again(held: Held) -> None:
     held.failing = {2}
     queries = unit(6)

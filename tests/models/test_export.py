@@ -18,12 +18,15 @@ from safetensors.torch import save_file
 from geoglot.errors import DisagreementError, EmptyQueryError, UsageError
 from geoglot.models import export, export_dual, int8
 from geoglot.models.architecture import Architecture, TextShape, VisionShape
-from geoglot.models.card import Card, sha256
-from geoglot.models.card_toml import write_card
+from geoglot.models.card import CARD_FILE, Card, sha256
+from geoglot.models.card_toml import card_values, write_card
 from geoglot.models.clip import build
 from geoglot.models.encoder import Images, load_encoder
 from geoglot.models.export_dual import export_model, least, sentences_for
 from geoglot.models.light import LightEncoder
+from geoglot.models.peft.attach import merge, tune
+from geoglot.models.peft.files import save_parts
+from geoglot.models.peft.settings import Method, Tuning
 from geoglot.models.torch_encoder import TorchEncoder
 from geoglot.sandbox.samples import draw_sample
 
@@ -167,6 +170,37 @@ def test_int8_agrees_and_is_int8(kind: str, made: dict[str, tuple[Card, Card]], 
         assert sum(t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 2 for t in graph.initializer) == products
     assert len(told["kept_fp32"]) == 2  # each graph's last product
     assert exported.fingerprint != made[kind][1].fingerprint
+
+
+@pytest.mark.parametrize("method", ["adapter", "prefix", "unipelt"])
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_small_parts_are_exported_with_the_model(kind: str, method: Method, tmp_path: Path) -> None:
+    """Parts as a tuning run leaves them, beside the plain weights; their values are random."""
+    plain = make(kind, tmp_path / "model")
+    untuned = TorchEncoder(plain, device="cpu", precision="fp32")
+    model = TorchEncoder(plain, device="cpu", precision="fp32").model
+    tune(model, Tuning(method, prefix_length=3))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter) * parameter.requires_grad)
+    merge(model)
+    save_parts(model, Tuning(method, prefix_length=3), plain.folder / "parts.safetensors", base=plain.fingerprint)
+    values = card_values(plain.folder / CARD_FILE)
+    values["files"]["parts"] = {"file": "parts.safetensors", "sha256": sha256(plain.folder / "parts.safetensors")}
+    card = write_card(plain.folder, values)
+    assert card.fingerprint != plain.fingerprint
+    tuned = TorchEncoder(card, device="cpu", precision="fp32")
+    for precision, tolerance in (("fp32", 1e-5), ("int8", 0.2)):
+        out = tmp_path / precision
+        out.mkdir()
+        exported = export_model(card, out, precision=precision, chips=chips(), chips_from="drawn", allow_below=True)  # type: ignore[arg-type]
+        assert "parts" not in exported.files
+        light = load_encoder(str(exported.folder))
+        texts = ["a", "boats in a harbour"]
+        np.testing.assert_allclose(light.encode_texts(texts), tuned.encode_texts(texts), atol=tolerance)
+        np.testing.assert_allclose(light.encode_images(chips()), tuned.encode_images(chips()), atol=tolerance)
+    assert np.abs(untuned.encode_texts(texts) - tuned.encode_texts(texts)).max() > 0.01
+    assert np.abs(untuned.encode_images(chips()) - tuned.encode_images(chips())).max() > 0.01
 
 
 def test_what_hurts_stays_fp32_then_it_is_refused(

@@ -16,12 +16,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from geoglot.data.sources import DataSource, open_source  # noqa: E402
-from geoglot.errors import UnknownNameError, UsageError  # noqa: E402
+from geoglot.errors import ModelFileError, UnknownNameError, UsageError  # noqa: E402
 from geoglot.models.encoder import find_card, load_encoder  # noqa: E402
+from geoglot.models.peft.files import load_parts  # noqa: E402
+from geoglot.models.peft.settings import Method, Tuning  # noqa: E402
 from geoglot.training.config import load_config  # noqa: E402
 from geoglot.training.journal import Progress, read_log  # noqa: E402
-from geoglot.training.peft.files import load_parts  # noqa: E402
-from geoglot.training.peft.settings import Tuning  # noqa: E402
 from geoglot.training.purification import Judge  # noqa: E402
 from geoglot.training.recipes import contrastive, farslip, gaia, purify  # noqa: E402
 from geoglot.training.registry import RECIPES, load_recipe, run_recipe  # noqa: E402
@@ -149,22 +149,30 @@ def test_every_recipe_beats_chance(name: str, tmp_path: Path, shrunk: Shrunk) ->
     assert better > 0.7, f"{better:.2f}"
 
 
-@pytest.mark.parametrize("method", ["lora", "adapter"])
-def test_small_parts_through_the_recipe(method: str, tmp_path: Path, shrunk: Shrunk) -> None:
-    config = replace(shrunk("contrastive"), tuning=Tuning(method))
+@pytest.mark.parametrize("method", ["lora", "bitfit", "adapter", "prefix", "unipelt"])
+def test_small_parts_through_the_recipe(method: Method, tmp_path: Path, shrunk: Shrunk) -> None:
+    """The folder that a run leaves gives the vectors of its parts beside the model it began with."""
+    config = replace(shrunk("contrastive"), tuning=Tuning(method, prefix_length=3, prefix_width=8))
     left = contrastive.run(config, tmp_path, tmp_path / "run")
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["config"]["tuning"]["method"] == method
     assert 0 < facts["parameters"]["trained"] < 0.4 * facts["parameters"]["all"]
-    parts = tmp_path / "run" / "parts.safetensors"
-    assert parts.is_file()
-    assert left == (tmp_path / "run" / "model" if method == "lora" else parts)
-    start = load_start(find_card(config.model))
-    load_parts(start.towers, parts, base=start.card.fingerprint)
-    if method == "lora":
-        images = torch.zeros(1, 3, SIDE, SIDE)
-        merged = load_start(find_card(str(left))).towers
-        torch.testing.assert_close(start.towers.encode_image(images), merged.encode_image(images))
+    assert left == tmp_path / "run" / "model"
+    before, after = (load_encoder(str(model), runtime="torch", device="cpu") for model in (config.model, left))
+    images = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
+    texts = ["boats in a harbor", "a forest"]
+    assert not np.allclose(before.encode_images(images), after.encode_images(images), atol=1e-6)
+    load_parts(before.model, tmp_path / "run" / "parts.safetensors", base=before.card.fingerprint)
+    np.testing.assert_allclose(before.encode_images(images), after.encode_images(images), atol=1e-5)
+    np.testing.assert_allclose(before.encode_texts(texts), after.encode_texts(texts), atol=1e-5)
+
+
+def test_a_model_with_parts_beside_it_is_not_trained_on(tmp_path: Path, shrunk: Shrunk) -> None:
+    config = replace(shrunk("contrastive"), tuning=Tuning("adapter"))
+    left = contrastive.run(config, tmp_path, tmp_path / "run")
+    with pytest.raises(ModelFileError, match="holds small parts") as told:
+        load_start(find_card(str(left)))
+    assert find_card(config.model).name in told.value.hint
 
 
 def test_gaia_chooses_alpha_on_both_validations(tmp_path: Path, shrunk: Shrunk) -> None:

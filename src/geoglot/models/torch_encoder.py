@@ -20,6 +20,7 @@ from geoglot.models.checkpoints.open import read_tensors
 from geoglot.models.clip import DualModel, build
 from geoglot.models.dense import LastBlock
 from geoglot.models.origin import Preprocess
+from geoglot.models.peft.files import load_parts
 from geoglot.models.preprocess import check_images, fit
 from geoglot.models.text_codec.load import load_tokenizer
 from geoglot.models.text_codec.protocol import Tokenizer
@@ -194,8 +195,11 @@ class TorchEncoder:
         return F.pad(images, (0, -width % vision.patch_px, 0, -height % vision.patch_px))
 
 
+@torch.inference_mode(False)  # asked for while encoding, they could not be changed afterwards
 def load_weights(card: Card, architecture: Architecture, device: torch.device, dtype: torch.dtype) -> DualModel:
-    """The card's network with the weights of its folder; the file is mapped, so memory holds them once.
+    """The card's network with the weights of its folder, and with the small parts beside them where it names any.
+
+    The weights' file is mapped, so memory holds them once.
 
     Args:
         card: Names the file.
@@ -204,7 +208,7 @@ def load_weights(card: Card, architecture: Architecture, device: torch.device, d
         dtype: Of all floating-point weights but the temperature, whose rounding would show in every score.
 
     Raises:
-        ModelFileError: The file is missing, damaged, or made for another architecture.
+        ModelFileError: A file is missing, damaged, or made for another architecture.
     """
     path = card.file("weights")
     tensors = read_tensors(path)
@@ -212,6 +216,8 @@ def load_weights(card: Card, architecture: Architecture, device: torch.device, d
     _check_fit(card, tensors, model.state_dict())
     kept = {name: t.float() if name.startswith("logit_") else _cast(t, dtype) for name, t in tensors.items()}
     model.load_state_dict({name: t.to(device) for name, t in kept.items()}, strict=True, assign=True)
+    if "parts" in card.files:
+        load_parts(model, card.file("parts"))
     return model.requires_grad_(False)
 
 

@@ -12,19 +12,17 @@ from geoglot.data.feed import Feed, Preparation, Workshop
 from geoglot.data.pairs import PairSet
 from geoglot.data.plan import BatchPlan
 from geoglot.data.sources import DataSource, open_source
+from geoglot.models.peft.attach import merge
+from geoglot.models.peft.files import save_parts
+from geoglot.models.peft.settings import Tuning
 from geoglot.training.journal import OnProgress
 from geoglot.training.loop import Evaluate, Report, train
 from geoglot.training.objective import Contrastive, Objective
-from geoglot.training.peft.attach import merge
-from geoglot.training.peft.files import save_parts
-from geoglot.training.peft.settings import Tuning
 from geoglot.training.run_folder import facts_of
 from geoglot.training.settings import Loop
-from geoglot.training.starting_point import TOWERS, Start, write_model
+from geoglot.training.starting_point import PARTS, TOWERS, Start, write_model
 from geoglot.training.validation import mean_recall
 from geoglot.training.world import World
-
-PARTS = "parts.safetensors"
 
 
 def fit(
@@ -98,14 +96,13 @@ def take_best(report: Report, model: Contrastive, out: Path) -> None:
 
 
 def keep(start: Start, model: Contrastive, tuning: Tuning, out: Path) -> Path:
-    """Write the model folder `out/model`; for small parts also `out/parts.safetensors`.
+    """Write the model folder `out/model`; for small parts also `out/parts.safetensors`, the trained tensors alone.
 
-    Returns:
-        The model folder; or the parts' file, when the parts cannot be folded into the model's own weights.
+    Parts that cannot be folded into the model's own weights lie beside them in the folder.
     """
+    folder, merged = out / "model", True
     if tuning.method != "full":
         save_parts(model.towers, tuning, out / PARTS, base=start.card.fingerprint)
-        if not merge(model.towers):
-            return out / PARTS
-    write_model(start, model.state_dict(), out / "model", out.name)
-    return out / "model"
+        merged = merge(model.towers)
+    write_model(start, model.state_dict(), folder, out.name, None if merged else tuning)
+    return folder

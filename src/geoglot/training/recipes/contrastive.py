@@ -24,11 +24,11 @@ from geoglot.data.pictures import Prepare
 from geoglot.data.sources import DataSource, open_source
 from geoglot.errors import UsageError
 from geoglot.models.encoder import find_card
+from geoglot.models.peft.attach import tune
+from geoglot.models.peft.settings import Tuning
 from geoglot.training.journal import OnProgress
 from geoglot.training.leakage import check_leakage, open_pictures
 from geoglot.training.objective import Contrastive, LossName
-from geoglot.training.peft.attach import tune
-from geoglot.training.peft.settings import Tuning
 from geoglot.training.session import fit, keep, recall_on, take_best
 from geoglot.training.settings import Loop
 from geoglot.training.smoke import draw_world, smoke_loop
@@ -97,7 +97,7 @@ def run(config: Config, data: Path, out: Path, on_progress: OnProgress | None = 
     """Train, going on from what `out` holds.
 
     Returns:
-        The folder of the tuned model; or a file of small parts, where they cannot be folded into the model's weights.
+        The folder of the tuned model.
     """
     with open_world(config.loop.device) as world:
         start = load_start(find_card(config.model))

@@ -32,11 +32,11 @@ from geoglot.models.clip import DualModel
 from geoglot.models.convnet import batch_norms
 from geoglot.models.dense import Dense, LastBlock
 from geoglot.models.encoder import find_card
+from geoglot.models.peft.settings import Tuning
 from geoglot.training.colour import jittered
 from geoglot.training.journal import OnProgress
 from geoglot.training.loop import Evaluate
 from geoglot.training.objective import Batch, Contrastive, LossName, Outputs
-from geoglot.training.peft.settings import Tuning
 from geoglot.training.region_losses import Align, Distill, patch_agreement, region_alignment
 from geoglot.training.region_pairs import EMPTY, Parts, RegionPairs
 from geoglot.training.roi_align import roi_mean

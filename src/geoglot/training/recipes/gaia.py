@@ -25,18 +25,18 @@ from geoglot.data.pictures import Prepare, Prepared
 from geoglot.data.sources import DataSource, open_source
 from geoglot.errors import UnknownNameError, UsageError
 from geoglot.models.encoder import find_card
+from geoglot.models.peft.attach import merge, tune
+from geoglot.models.peft.files import save_parts
+from geoglot.models.peft.settings import Tuning
 from geoglot.models.text_codec.protocol import Tokenizer
 from geoglot.models.text_codec.sentences import sample_sentences
 from geoglot.training.interpolation import ALPHAS, Point, blend, choose, sweep
 from geoglot.training.journal import OnProgress
 from geoglot.training.objective import Contrastive, LossName
-from geoglot.training.peft.attach import merge, tune
-from geoglot.training.peft.files import save_parts
-from geoglot.training.peft.settings import Tuning
-from geoglot.training.session import PARTS, fit, recall_on, take_best
+from geoglot.training.session import fit, recall_on, take_best
 from geoglot.training.settings import Loop
 from geoglot.training.smoke import draw_world, smoke_loop
-from geoglot.training.starting_point import Start, load_start, write_model
+from geoglot.training.starting_point import PARTS, Start, load_start, write_model
 from geoglot.training.validation import mean_recall
 from geoglot.training.world import open_world
 

@@ -28,9 +28,9 @@ from geoglot.data.pictures import Prepare
 from geoglot.data.sources import DataSource, open_source
 from geoglot.errors import UnknownNameError, UsageError
 from geoglot.models.encoder import find_card
+from geoglot.models.peft.settings import Tuning
 from geoglot.training.journal import OnProgress
 from geoglot.training.objective import Contrastive, LossName
-from geoglot.training.peft.settings import Tuning
 from geoglot.training.purification import ROWS, Captioner, Judge, NearestCaptions, keep_best
 from geoglot.training.session import fit, keep, recall_on, take_best
 from geoglot.training.settings import Loop

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from geoglot.errors import ModelFileError, UsageError
 from geoglot.models.checkpoints.convert import write_safetensors
-from geoglot.training.config import build_config
-from geoglot.training.peft.attach import is_tuned, tune
-from geoglot.training.peft.modules import Prefix
-from geoglot.training.peft.settings import Tuning
+from geoglot.models.peft.attach import is_tuned, tune
+from geoglot.models.peft.modules import Prefix
+from geoglot.models.peft.settings import Tuning
 
 FORMAT = "geoglot-parts-1"
 
@@ -47,13 +47,13 @@ def save_parts(model: nn.Module, tuning: Tuning, path: Path, *, base: str) -> in
     return write_safetensors(trained(model), path, facts).stat().st_size
 
 
-def load_parts(model: nn.Module, path: Path, *, base: str) -> Tuning:
+def load_parts(model: nn.Module, path: Path, *, base: str | None = None) -> Tuning:
     """Put saved parts into a plain model.
 
     Args:
         model: The weights that the parts were trained beside; changed in place.
         path: What `save_parts` wrote.
-        base: Name of `model`'s weights, as given to `save_parts`.
+        base: Name of `model`'s weights, as given to `save_parts`; None where both come from one model folder.
 
     Raises:
         ModelFileError: Not such a file, made for other weights, or of other shapes.
@@ -68,10 +68,10 @@ def load_parts(model: nn.Module, path: Path, *, base: str) -> Tuning:
         raise ModelFileError(f"{path} cannot be read: {error}") from error
     if facts.get("format") != FORMAT:
         raise ModelFileError(f"{path} holds no small parts", hint="Give a file that a tuning run wrote.")
-    if facts["base"] != base:
+    if base is not None and facts["base"] != base:
         hint = "Load the model it belongs to."
         raise ModelFileError(f"{path} belongs to {facts['base']!r}, not to {base!r}", hint=hint)
-    tuning = build_config(Tuning, json.loads(facts["tuning"]))
+    tuning = _tuning(facts["tuning"], path)
     tune(model, tuning)
     if facts["folded"] == "True":
         for module in model.modules():
@@ -79,6 +79,15 @@ def load_parts(model: nn.Module, path: Path, *, base: str) -> Tuning:
                 module.fold()
     _fill(model, tensors, path)
     return tuning
+
+
+def _tuning(text: str, path: Path) -> Tuning:
+    try:
+        read: dict[str, Any] = json.loads(text)
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in read.items()}
+        return Tuning(**values)
+    except (TypeError, ValueError, AttributeError, UsageError) as error:
+        raise ModelFileError(f"{path} does not say which parts it holds: {error}") from error
 
 
 @torch.no_grad()

@@ -20,11 +20,11 @@ from torch.nn.utils import parametrize
 
 from geoglot.errors import UsageError
 from geoglot.models.clip import Clip, XlmrClip
+from geoglot.models.peft.blocks import MATRICES, TunedAttention, TunedBlock
+from geoglot.models.peft.modules import Bottleneck, Gate, LowRank, LowRankUpdate, Prefix, Stem
+from geoglot.models.peft.settings import Tuning
 from geoglot.models.tower import DualTower, TextLayer
 from geoglot.models.transformer import Block, Transformer
-from geoglot.training.peft.blocks import MATRICES, TunedAttention, TunedBlock
-from geoglot.training.peft.modules import Bottleneck, Gate, LowRank, LowRankUpdate, Prefix, Stem
-from geoglot.training.peft.settings import Tuning
 
 _XLMR_LAYERS = {"q": "query", "k": "key", "v": "value"}
 

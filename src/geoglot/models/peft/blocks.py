@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geoglot.models.peft.modules import Bottleneck, Gate, LowRank, Prefix
 from geoglot.models.transformer import Attention, Block
-from geoglot.training.peft.modules import Bottleneck, Gate, LowRank, Prefix
 
 MATRICES = ("q", "k", "v")
 
@@ -54,7 +54,7 @@ class TunedAttention(Attention):
         q, k, v = self._changed(q, "q", queries), self._changed(k, "k", x), self._changed(v, "v", x)
         if self.prefix is None:
             return q, k, v
-        gate = x.new_ones(len(x), 1, 1) if self.prefix_gate is None else self.prefix_gate.of_all(x, causal)
+        gate = x.new_ones(x.shape[0], 1, 1) if self.prefix_gate is None else self.prefix_gate.of_all(x, causal)
         keys, values = (self._by_head(gate * part, 1)[0] for part in self.prefix())  # [B, heads, P, W / heads]
         return q, torch.cat([keys, k], 2), torch.cat([values, v], 2)
 
