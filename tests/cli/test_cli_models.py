@@ -129,12 +129,19 @@ def test_export_hands_on_what_was_asked(shell: Shell, monkeypatch: pytest.Monkey
 
     def export(card: Any, precision: str, chips: Any, chips_from: str, **options: Any) -> Any:
         asked.append((card.name, precision, chips.shape[1:], chips_from, options))
-        return replace(card, about={"export": {"cosine": 0.995}})
+        agreement = {"image_cosine": [0.999, 0.995], "text_cosine": [1.0, 0.998], "order": 0.97, "first": 0.86}
+        agreement |= {"pictures": 44, "texts": 64}
+        return replace(card, about={"export": about | {"agreement": agreement}})
+
+    about = {"measured_on": "44 chips drawn by the sandbox", "kept_fp32": ["visual", ""]}
 
     monkeypatch.setattr(install, "export", export)
     monkeypatch.setattr(command, "_pictures", lambda files, side: [np.zeros((side, side, 3), np.uint8)] * 2)
     done = shell("models", "export", "geoglot-mini", "--name", "light")
-    assert "cosine: 0.995" in done.stderr
+    assert "cosine of pictures  mean 0.9990, least 0.9950" in done.stdout
+    assert "on 44 chips drawn by the sandbox; 2 products left in fp32" in done.stderr
+    assert told(shell, "export", "geoglot-mini")["about"]["export"]["kept_fp32"] == ["visual", ""]
+    del asked[1]
     options = {"name": "light", "allow_below": False}
     side = find_card("geoglot-mini").image_px
     assert asked == [("geoglot-mini", "int8", (side, side, 3), "2 chips drawn by the sandbox", options)]

@@ -324,8 +324,9 @@ def export(
     """Make a light model, which needs no PyTorch, from one that PyTorch runs; measure how far the two agree."""
     import numpy as np
 
+    from geoglot.cli.screen import plural, results, say
     from geoglot.errors import UnknownNameError
-    from geoglot.models.install import Installed
+    from geoglot.models.compare import Agreement
     from geoglot.models.install import export as export_light
     from geoglot.models.registry import find_card
 
@@ -337,8 +338,15 @@ def export(
     made = export_light(
         card, "fp32" if precision == "fp32" else "int8", chips, chips_from, name=as_name, allow_below=allow_below
     )
-    told = tuple(f"{key}: {value}" for key, value in made.about.get("export", {}).items())
-    _tell_installed(Installed(made, told), as_json)
+    if as_json:
+        _print_json(_everything(made))
+        return
+    told = made.about["export"]
+    results().print(f"{made.name} is in {made.folder}", soft_wrap=True)
+    _print_agreement(Agreement(**told["agreement"]))
+    kept = f"; {plural(len(told['kept_fp32']), 'product')} left in fp32" if told["kept_fp32"] else ""
+    say(f"Measured against {card.name} on {told['measured_on']}{kept}.")
+    say(f"Now: geoglot index SCENES --archive NEW --model {made.name}")
 
 
 @app.command(epilog="Example:   geoglot models compare georsclip-vit-b-32 georsclip-vit-b-32-int8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,17 +108,21 @@ def write_graph(
     except ImportError as error:
         raise MissingExtraError("exporting a model", "export") from error
     axes = {0: torch.export.Dim("batch", min=1, max=65536), **(free or {})}
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    program = torch.onnx.export(
-        graph.eval(),
-        (example,),
-        input_names=[name],
-        output_names=list(outputs),
-        dynamic_shapes=(axes,),
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    for noisy in ("torch.onnx", "onnxscript"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's to itself, a dozen a graph
+        warnings.simplefilter("ignore", DeprecationWarning)
+        program = torch.onnx.export(
+            graph.eval(),
+            (example,),
+            input_names=[name],
+            output_names=list(outputs),
+            dynamic_shapes=(axes,),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
     if program is None:
         raise ModelFileError(f"the exporter returned nothing for {path}")
     program.save(str(path), external_data=is_large(graph))
