@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -390,6 +391,27 @@ def test_parts_refuse_the_wrong_model(tmp_path: Path) -> None:
     merge(model)
     with pytest.raises(UsageError, match="no small parts"):
         save_parts(model, tuning, path, base="tiny-0")
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({}, "no small parts"),
+        ({"format": "geoglot-parts-1"}, "no small parts"),
+        ({"tuning": "not JSON"}, "does not say"),
+        ({"tuning": "[]"}, "does not say"),
+        ({"tuning": '{"method": "magic"}'}, "unknown tuning method"),
+        ({"tuning": '{"colour": 1}'}, "colour = 1"),
+        ({"tuning": '{"method": "lora", "rank": "8"}'}, "rank = '8'"),
+        ({"tuning": '{"method": "prefix", "prefix_length": 1000000000000}'}, "is above 16384"),
+    ],
+)
+def test_hostile_parts_are_refused(facts: dict[str, str], message: str, tmp_path: Path) -> None:
+    if "tuning" in facts:
+        facts = {"format": "geoglot-parts-1", "base": "tiny-0", "folded": "False"} | facts
+    save_file({"a": torch.zeros(1)}, tmp_path / "parts.safetensors", facts)
+    with pytest.raises(ModelFileError, match=message):
+        load_parts(clip(), tmp_path / "parts.safetensors")
 
 
 def test_tuning_twice_is_refused() -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 TOGETHER = 16
-"""Most questions of one product; bounds the memory of their scores: 4 bytes for each chip and question. Twice as many
-at once would save a fifth of the product's time: from here on it is arithmetic more than reading."""
+"""Most questions of one product; bounds the memory of their scores: 4 bytes for each chip and question. From
+about here on the product is arithmetic more than reading, so that more at once would save little."""
 
 Vector = NDArray[np.float32]
 

@@ -52,7 +52,8 @@ class Card:
         calibration: See Calibration.
         calibrated: False when nobody fitted a calibration for this model: then no confidence is given.
         files: Role -> (file name, sha256). Light runtime: "image", "text", "tokenizer"; PyTorch: "weights",
-            "tokenizer". Empty for a released model that is not on this machine.
+            "tokenizer", and "parts" where tuning left some beside the weights. Empty for a released model that is not
+            on this machine.
         architecture, preprocess, tokenizer: Of a model that PyTorch can run; None for one that is born light.
         source, licence: Where the weights come from, and their terms; None for a bundled model.
         doubts: What is not certain about the architecture.

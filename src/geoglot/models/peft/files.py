@@ -17,6 +17,7 @@ from geoglot.models.peft.modules import Prefix
 from geoglot.models.peft.settings import Tuning
 
 FORMAT = "geoglot-parts-1"
+LARGEST = 16_384  # any size of a part: the widest tower has 1,280
 
 
 def trained(model: nn.Module) -> dict[str, Tensor]:
@@ -66,7 +67,7 @@ def load_parts(model: nn.Module, path: Path, *, base: str | None = None) -> Tuni
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError) as error:
         raise ModelFileError(f"{path} cannot be read: {error}") from error
-    if facts.get("format") != FORMAT:
+    if facts.get("format") != FORMAT or not {"tuning", "base", "folded"} <= facts.keys():
         raise ModelFileError(f"{path} holds no small parts", hint="Give a file that a tuning run wrote.")
     if base is not None and facts["base"] != base:
         hint = "Load the model it belongs to."
@@ -82,11 +83,18 @@ def load_parts(model: nn.Module, path: Path, *, base: str | None = None) -> Tuni
 
 
 def _tuning(text: str, path: Path) -> Tuning:
+    """What the file says that it holds, its types and sizes checked: memory is taken before any tensor is compared."""
+    usual = asdict(Tuning())
     try:
         read: dict[str, Any] = json.loads(text)
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in read.items()}
+        for name, value in values.items():
+            if name not in usual or type(value) is not type(usual[name]):
+                raise ValueError(f"{name} = {value!r}")
+            if isinstance(value, int | float) and value > LARGEST:
+                raise ValueError(f"{name} = {value!r} is above {LARGEST}")
         return Tuning(**values)
-    except (TypeError, ValueError, AttributeError, UsageError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise ModelFileError(f"{path} does not say which parts it holds: {error}") from error
 
 
