@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
     from geoglot.archive.snapshot import Snapshot
-    from geoglot.imagery.scene import Limits
+    from geoglot.imagery.limits import Limits
     from geoglot.models.encoder import DualEncoder, Images
 
 Kind = Literal["text", "image", "chip", "vector"]

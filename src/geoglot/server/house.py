@@ -98,8 +98,7 @@ class House:
             NotAllowedError: It lies outside the server's reach.
             SceneError, SourceError: It cannot be read.
         """
-        self.settings.reach.check(info.uri)
-        with open_again(info) as scene:
+        with open_again(info, self.settings.reach) as scene:
             self.renderings.settle(scene)
             yield scene
 
