@@ -181,8 +181,7 @@ def test_crops_have_the_shares_that_were_asked() -> None:
     ready = Parts(8, crops=200)(striped(), np.random.default_rng(1))
     x0, y0, x1, y1 = ready.extras["crop_boxes"].T
     area = (x1 - x0) * (y1 - y0)
-    assert area.min() > 0.27  # a little less than 0.3 where a crop is cut down to the image
-    assert area.max() < 0.701
+    assert 0.27 < area.min() < area.max() < 0.73  # whole pixels of a small image
     assert 0.48 < area.mean() < 0.52
     assert min(x0.min(), y0.min()) >= 0
     assert max(x1.max(), y1.max()) <= 1

@@ -21,6 +21,8 @@ LARGEST_PX = 100_000_000
 
 RATIO = math.log(4 / 3)
 """Sides of a random crop differ by at most 4:3 (Szegedy et al. 2014, arXiv 1409.4842, section 6)."""
+ATTEMPTS = 10
+"""Draws of a random crop that fits; torchvision's number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +98,24 @@ def middle(size: tuple[int, int]) -> tuple[float, float, float, float]:
 def random_box(
     size: tuple[int, int], area: tuple[float, float], rng: np.random.Generator
 ) -> tuple[float, float, float, float]:
-    """A crop of random area, shape and place, cut down to the image where it does not fit."""
+    """A crop of random area, shape and place, in whole pixels.
+
+    A crop that does not fit the image is drawn again, not cut down, so that areas stay in their range. After ten misses
+    it is the whole image, or the largest crop in its middle where the image itself is longer than 4:3.
+
+    Implements: torchvision 0.28, RandomResizedCrop (Szegedy et al. 2014, arXiv 1409.4842, section 6).
+    """
     width, height = size
-    target, ratio = width * height * rng.uniform(*area), math.exp(rng.uniform(-RATIO, RATIO))
-    w, h = min(width, math.sqrt(target * ratio)), min(height, math.sqrt(target / ratio))
-    x, y = rng.random() * (width - w), rng.random() * (height - h)
-    return x, y, x + w, y + h
+    for _ in range(ATTEMPTS):
+        target, ratio = width * height * rng.uniform(*area), math.exp(rng.uniform(-RATIO, RATIO))
+        w, h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+            return float(x), float(y), float(x + w), float(y + h)
+    longest = math.exp(RATIO)
+    w, h = min(width, round(height * longest)), min(height, round(width * longest))
+    x, y = (width - w) // 2, (height - h) // 2
+    return float(x), float(y), float(x + w), float(y + h)
 
 
 def square(picture: Image.Image, box: tuple[float, float, float, float], side_px: int, name: str) -> NDArray[np.uint8]:
