@@ -27,8 +27,8 @@ from geoglot.archive.ranking import EXACT_LIMIT, ExactRanker, Hit, Ranker, hits
 from geoglot.archive.records import SceneRecord
 from geoglot.archive.snapshot import NO_DATE, Arrays, Snapshot, load_snapshot, open_snapshot, state_key
 from geoglot.errors import ArchiveDamagedError, UsageError
-from geoglot.models.card import Calibration, Card
 from geoglot.imagery.reach import PUBLIC, Reach
+from geoglot.models.card import Calibration, Card
 from geoglot.models.encoder import DualEncoder
 from geoglot.types import Bbox, Chip, Match, SceneInfo, TimeRange
 

@@ -10,7 +10,6 @@ anything of it is read. SECURITY.md has the list of ways and what stops each.
 from __future__ import annotations
 
 import ctypes
-import re
 import threading
 import warnings
 from collections import OrderedDict
@@ -21,9 +20,11 @@ from typing import Any
 
 import rasterio
 from rasterio import _env
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geoglot.errors import OutOfReachError, UnreadableSceneError
+from geoglot.imagery.crs_files import Read, crs_text, path_in
 from geoglot.imagery.formats import driver_of_bytes, read_head
 from geoglot.imagery.limits import MAX_BANDS, Limits, check_blocks, check_size
 from geoglot.imagery.reach import Reach, given, is_url
@@ -38,9 +39,6 @@ opened from a file); pyogrio writes GPKG, and may share the library."""
 
 _OTHER_FILES = {"OVERVIEWS": ("OVERVIEW_FILE",), "GEOLOCATION": ("X_DATASET", "Y_DATASET")}
 """Domains and names of tags by which GDAL opens another file."""
-_GRIDS = re.compile(r"grids=([^\s\"]+)|PARAMETERFILE\[\s*\"[^\"]*\"\s*,\s*\"([^\"]+)\"|\+init=([^\s\"]+)", re.IGNORECASE)
-"""Files that a coordinate system names."""
-_PLAIN = re.compile(r"[@\w.,:-]*")
 _SEEN = 4096
 
 
@@ -85,7 +83,7 @@ def gdal_calls(uri: str, *, alone: bool = False) -> Iterator[None]:
         with rasterio.Env(**options), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             yield
-    except (RasterioError, MemoryError) as error:
+    except (RasterioError, CPLE_BaseError, MemoryError) as error:
         reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
         if "/vsiriopener_" in reason:  # rasterio's name for what is read through `remote_file`
             reason = "the server does not send what was asked for, or it is damaged"
@@ -119,9 +117,9 @@ def open_raster(uri: str, reach: Reach | None = None, limits: Limits | None = No
     found = path.stat()
     key = (uri, found.st_ino, found.st_size, found.st_mtime_ns, beside, limits)
     if key not in _seen:
+        _check_crs(crs_text(driver, _reader_of(path)), uri)
         for side in beside:
-            if side.is_raster:
-                _look_at_side(side, limits)
+            _look_at_side(side, limits)
     with gdal_calls(uri, alone=not beside):
         return _admitted(path, uri, limits, key, driver=driver)
 
@@ -131,6 +129,7 @@ def _open_remote(url: str, reach: Reach, limits: Limits) -> Any:
 
     file = RemoteFile(url, reach)
     driver = driver_of_bytes(url, file.head)
+    _check_crs(crs_text(driver, file.read), url)
     with gdal_calls(url):
         return _admitted(url, url, limits, (url, file.mark, limits), driver=driver, opener=opener_of(file))
 
@@ -138,8 +137,22 @@ def _open_remote(url: str, reach: Reach, limits: Limits) -> Any:
 def _look_at_side(side: SideFile, limits: Limits) -> None:
     """An overview or mask is a raster as well: all that holds for a raster holds for it."""
     uri = str(side.path)
+    if side.is_notes:
+        _check_crs(side.path.read_text("utf-8", "replace"), uri)
+    if not side.is_raster:
+        return
+    _check_crs(crs_text("GTiff", _reader_of(side.path)), uri)
     with gdal_calls(uri):
         _admitted(side.path, uri, limits, (uri, side.mark, limits), driver="GTiff").close()
+
+
+def _reader_of(path: Path) -> Read:
+    def read(start: int, count: int) -> bytes:
+        with path.open("rb") as file:
+            file.seek(start)
+            return file.read(count)
+
+    return read
 
 
 def _admitted(name: str | Path, uri: str, limits: Limits, key: Any, **options: Any) -> Any:
@@ -167,9 +180,12 @@ def _check_tags(dataset: Any, uri: str) -> None:
             if name in tags:
                 raise _names_other(uri, f"{name} {tags[name][:200]!r}")
     for crs in (dataset.crs, dataset.gcps[1]):
-        for match in _GRIDS.finditer(crs.to_wkt() if crs else ""):
-            if not _PLAIN.fullmatch(grid := next(filter(None, match.groups()))):
-                raise _names_other(uri, f"a coordinate system with {grid[:200]!r}")
+        _check_crs(crs.to_wkt() if crs else "", uri)
+
+
+def _check_crs(text: str, uri: str) -> None:
+    if path := path_in(text):
+        raise _names_other(uri, f"a coordinate system with {path[:200]!r}")
 
 
 def _names_other(uri: str, what: str) -> OutOfReachError:

@@ -76,9 +76,7 @@ def ask(
         with _exchange(url, reach, method, headers or {}) as response:
             if response.status not in _REDIRECT or not response.headers.get("Location"):
                 if response.status >= 400 and response.status not in refused:
-                    raise SourceError(
-                        f"{url!r} answers {response.status} {response.reason}", hint="Check the address."
-                    )
+                    raise SourceError(f"{url!r} answers {response.status} {response.reason}", hint="Check the address.")
                 return Answer(url, response.status, response.headers, _body(response, url, most))
             url = _target(url, response.headers["Location"])
     raise SourceError(f"{url!r} leads on and on", hint="Check the address.")

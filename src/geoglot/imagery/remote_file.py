@@ -102,7 +102,9 @@ class RemoteFile:
     def _ask_range(self, start: int, end: int) -> bytes:
         if self._connection is None:
             self._connection, self._target = connect(self._there, self._reach)
-        self._connection.request("GET", self._target, headers={"Range": f"bytes={start}-{end - 1}", "User-Agent": "geoglot"})
+        self._connection.request(
+            "GET", self._target, headers={"Range": f"bytes={start}-{end - 1}", "User-Agent": "geoglot"}
+        )
         response = self._connection.getresponse()
         content = response.read(end - start + 1) if response.status == 206 else b""
         if response.will_close:
@@ -157,7 +159,7 @@ def opener_of(file: RemoteFile) -> Any:
     """What rasterio reads one remote file through; to it there is no other file, so nothing lies beside it."""
     from rasterio.abc import MultiByteRangeResourceContainer
 
-    class OneFile(MultiByteRangeResourceContainer):
+    class OneFile(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rasterio has no types
         def open(self, path: str, mode: str = "r", **options: Any) -> _Cursor:
             self._check(path)
             return _Cursor(file)

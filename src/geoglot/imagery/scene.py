@@ -175,13 +175,14 @@ class Scene:
     @cached_property
     def _chosen(self) -> Rendering:
         data = self._dataset
-        return choose_rendering(
-            dtype=data.dtypes[0],
-            colours=[colour.name for colour in data.colorinterp],
-            descriptions=data.descriptions,
-            sensor=self.info.sensor,
-            palette=data.colormap(1) if data.colorinterp[0] == ColorInterp.palette else None,
-        )
+        with gdal_calls(self.info.uri):
+            return choose_rendering(
+                dtype=data.dtypes[0],
+                colours=[colour.name for colour in data.colorinterp],
+                descriptions=data.descriptions,
+                sensor=self.info.sensor,
+                palette=data.colormap(1) if data.colorinterp[0] == ColorInterp.palette else None,
+            )
 
     def _values(self, window: Window, size: tuple[int, int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Raw pixels [bands, H, W] of the rendering's bands and their validity [H, W]."""

@@ -41,6 +41,11 @@ class SideFile:
     mark: tuple[int, ...]
 
     @property
+    def is_notes(self) -> bool:
+        """Whether it is GDAL's own XML."""
+        return self.path.name.lower().endswith(NOTES)
+
+    @property
     def is_raster(self) -> bool:
         """Whether GDAL reads pixels from it."""
         return self.path.name.lower().endswith(RASTERS)
@@ -73,9 +78,11 @@ def _listing(folder: str, when: int) -> tuple[str, ...]:
 def _belongs(name: str, path: Path) -> bool:
     """Whether GDAL may look for a name, in small letters, when it opens the raster."""
     whole, stem = f"{path.name.lower()}.", f"{path.stem.lower()}."
-    if name.startswith(whole) or (name.startswith(stem) and "." not in name.removeprefix(stem)):
+    if name.startswith(whole) and name.removeprefix(whole).partition(".")[0] in ("ovr", "msk", "aux"):
         return True
-    return bool(_SHARED.fullmatch(name)) or (name.startswith(stem) and name.endswith(NOTES))
+    if any(name.startswith(start) and "." not in name.removeprefix(start) for start in (whole, stem)):
+        return True
+    return bool(_SHARED.fullmatch(name))
 
 
 def _checked(path: Path, reach: Reach) -> SideFile:

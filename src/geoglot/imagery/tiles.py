@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.errors import NotThereError, TooLargeError, UsageError
-from geoglot.imagery.render import Rendering
 from geoglot.imagery.opening import gdal_calls, open_raster
+from geoglot.imagery.render import Rendering
 from geoglot.imagery.scene import Pixels, Scene
 
 TILE_PX = 256

@@ -35,6 +35,7 @@ class ServerContext:
     def __init__(self, pool: ArchivePool, settings: Settings) -> None:
         self.pool = pool
         self.settings = settings
+        pool.hold_to(settings.reach)
         self.metrics = Metrics()
         self.renderings = Renderings()
         self.closing = threading.Event()

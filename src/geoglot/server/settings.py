@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from geoglot.imagery.reach import Reach
 from geoglot.imagery.limits import UPLOAD, Limits
+from geoglot.imagery.reach import Reach
 from geoglot.server.webpage import Basemap
 
 
