@@ -48,15 +48,19 @@ def test_says_direction(caption: str, says: bool) -> None:
     assert says_direction(caption) is says
 
 
+WORDS = ["on the left", "Right", "a", "road", "upper", "lake,", "rightmost", "of", "counterclockwise"]
+
+
 @settings(deadline=None)
-@given(
-    st.lists(st.sampled_from(["on the left", "Right", "a", "road", "upper", "lake,", "rightmost", "of"]), max_size=8)
-)
-def test_mirroring_twice_gives_the_caption_back(words: list[str]) -> None:
+@given(st.lists(st.sampled_from(WORDS), max_size=8))
+def test_mirroring_twice_gives_the_caption_back_or_leaves_it_in_doubt(words: list[str]) -> None:
     caption = " ".join(words)
     once = mirrored(caption)
     if once is not None:
-        assert mirrored(once) == caption
+        assert mirrored(once) in (
+            caption,
+            None,
+        )  # "on the left road" is sure, "on the right road" may be the correct one
         assert says_direction(once) == says_direction(caption)
 
 
@@ -87,7 +91,7 @@ def case(line: str) -> tuple[str, str | None]:
 
 
 def test_three_hundred_captions_by_hand() -> None:
-    """Of the captions that are given for a mirrored picture, 99 % are true of it; a picture left alone is never wrong."""
+    """99 % of the captions given for mirrored pictures are true of them; a picture left alone is never wrong."""
     cases = [case(line) for line in CASES]
     assert len(set(cases)) >= 300
     given = [(caption, truth, mirrored(caption)) for caption, truth in cases if mirrored(caption) is not None]
