@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from geoglot.data.benchmarks.catalogue import limited, read_benchmark
-from geoglot.data.benchmarks.found import Benchmark
+from geoglot.data.benchmarks.schema import Benchmark
 from geoglot.data.benchmarks.translations import read_translations
 from geoglot.data.segmentation import SegmentationSet
 from geoglot.errors import SourceError, UnknownNameError, UsageError
@@ -26,7 +26,7 @@ from geoglot.evaluation.segmentation_suite import SEGMENTING, open_masks, segmen
 from geoglot.evaluation.selo_protocol import Mode, localization
 from geoglot.evaluation.zero_shot import classify, label_numbers, rs5m_classes, skyscript_classes
 from geoglot.models.encoder import DualEncoder, Vectors
-from geoglot.models.text_codec.truncation import TruncationCount
+from geoglot.models.tokenizers.truncation import TruncationCount
 
 _Labelled = tuple[Vectors, Labels]
 Told = Callable[[str, int, int], None]
