@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pair_files import picture
 from PIL import Image
 
+from geoglot.data.decode import Prepare, choose, open_picture, random_box, square
 from geoglot.data.pairs import Pair
-from geoglot.data.pictures import Prepare, choose, open_picture, random_box, square
 from geoglot.errors import SampleError, UsageError
 
 

@@ -27,9 +27,9 @@ from geoglot.evaluation.published import published
 from geoglot.evaluation.report import format_report, tables
 from geoglot.evaluation.segmentation_suite import SEGMENTING
 from geoglot.evaluation.suites import Options, evaluate, find_suites
-from geoglot.models.origin import Preprocess
-from geoglot.models.text_codec.protocol import TokenRows
-from geoglot.models.text_codec.truncation import TruncationCount
+from geoglot.models.tokenizers.protocol import TokenRows
+from geoglot.models.tokenizers.truncation import TruncationCount
+from geoglot.models.zoo.origin import Preprocess
 
 
 def _paint(path: Path, colour: str, index: int = 0) -> None:

@@ -21,7 +21,7 @@ from geoglot import errors
 from geoglot.archive.ingest import ingest
 from geoglot.errors import GeoglotError
 from geoglot.imagery.reach import Reach
-from geoglot.server.problems import STATUS, status_of, without_paths
+from geoglot.server.errors import STATUS, status_of, without_paths
 
 Serve = Callable[..., TestClient]
 
@@ -395,7 +395,7 @@ def test_tasks_refuse_what_they_cannot_do(client: TestClient) -> None:
 
 def test_bugs_are_told_without_their_inside(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     api = serve()
-    monkeypatch.setattr("geoglot.server.routes_stac.list_many", lambda *_, **__: {}["secret"])
+    monkeypatch.setattr("geoglot.server.routes.stac.list_many", lambda *_, **__: {}["secret"])
     reply = api.get("/search")
     assert reply.status_code == 500
     assert "secret" not in json.dumps(reply.json())

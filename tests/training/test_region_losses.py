@@ -14,15 +14,15 @@ from torch.nn import functional as F  # noqa: E402
 
 from geoglot.data.pairs import Pair  # noqa: E402
 from geoglot.data.regions import Region, RegionRecord  # noqa: E402
-from geoglot.models.architecture import Architecture, TextShape, VisionShape  # noqa: E402
-from geoglot.models.clip import Clip, build  # noqa: E402
-from geoglot.models.dense import Dense  # noqa: E402
-from geoglot.training.colour import jittered  # noqa: E402
+from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape  # noqa: E402
+from geoglot.models.towers.clip import Clip, build  # noqa: E402
+from geoglot.models.towers.dense import Dense  # noqa: E402
 from geoglot.training.contrastive import Rows, info_nce  # noqa: E402
-from geoglot.training.region_losses import patch_agreement, region_alignment  # noqa: E402
-from geoglot.training.region_pairs import EMPTY, Parts, RegionPair, RegionPairs, label_of, listed  # noqa: E402
-from geoglot.training.teacher import Teacher  # noqa: E402
-from geoglot.training.world import World  # noqa: E402
+from geoglot.training.distributed import World  # noqa: E402
+from geoglot.training.recipes.farslip.colour import jittered  # noqa: E402
+from geoglot.training.recipes.farslip.region_losses import patch_agreement, region_alignment  # noqa: E402
+from geoglot.training.recipes.farslip.region_pairs import EMPTY, Parts, RegionPair, RegionPairs, label_of, listed  # noqa: E402
+from geoglot.training.recipes.farslip.teacher import Teacher  # noqa: E402
 
 
 def unit(rows: int, seed: int, dim: int = 6) -> Tensor:
