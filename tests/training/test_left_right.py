@@ -60,7 +60,7 @@ def test_mirroring_twice_gives_the_caption_back_or_leaves_it_in_doubt(words: lis
         assert mirrored(once) in (
             caption,
             None,
-        )  # "on the left road" is sure, "on the right road" may be the correct one
+        )  # None: "on the right road" may be the correct one
         assert says_direction(once) == says_direction(caption)
 
 

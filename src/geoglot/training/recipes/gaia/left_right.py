@@ -3,7 +3,7 @@
 A caption that says "a lake on the left" is false of the mirrored picture; swapped to "on the right" it is true. "Left"
 and "right" have other senses, which must not be swapped ("what is left", "right now"), and some words cannot be:
 "southern Spain" stays in the south. A caption is swapped only where a direction is surely meant; where that is in
-doubt, or where no word would be true, the picture is not to be mirrored. Words and patterns: directions.toml.
+doubt, or where no word would be true, the picture is not to be mirrored. Words and patterns: left_right.toml.
 """
 
 from __future__ import annotations
