@@ -13,7 +13,7 @@ import pytest
 from geoglot.data.glossary import LANGUAGES
 from geoglot.errors import EmptyQueryError, UnknownWordsError, UsageError
 from geoglot.models.encoder import DualEncoder, find_card, load_encoder
-from geoglot.sandbox.samples import draw_sample
+from geoglot_sandbox.samples import draw_sample
 
 
 @cache

@@ -15,7 +15,7 @@ from geoglot.models.card import Card
 from geoglot.models.encoder import DenseEncoder, dense, load_encoder
 from geoglot.models.onnx_encoder import LightEncoder
 from geoglot.models.towers.convnet_training import DualTower, TowerShape
-from geoglot.sandbox.samples import draw_sample
+from geoglot_sandbox.samples import draw_sample
 
 
 @pytest.fixture(scope="module")
