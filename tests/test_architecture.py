@@ -80,9 +80,7 @@ def _circle(imports: dict[str, set[str]]) -> list[str]:
     Args:
         imports: Module -> all that it imports, at its head, inside functions and under TYPE_CHECKING.
     """
-    graph = {
-        name: {other for other in others if other in imports and other != name} for name, others in imports.items()
-    }
+    graph = {name: (others & imports.keys()) - {name} for name, others in imports.items()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from geoglot.archive.filters import Filter
 from geoglot.archive.manifest import Manifest
+from geoglot.archive.snapshot_writer import finish as end_writing
 from geoglot.archive.store import Store
 from geoglot.errors import EmptyQueryError
 from geoglot.models.card import Calibration, Card
