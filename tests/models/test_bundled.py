@@ -15,7 +15,7 @@ from geoglot.errors import EmptyQueryError, UnknownWordsError, UsageError
 from geoglot.models.encoder import DualEncoder
 from geoglot.models.load import load_encoder
 from geoglot.models.zoo.registry import find_card
-from geoglot.sandbox.samples import draw_sample
+from geoglot_sandbox.samples import draw_sample
 
 
 @cache

@@ -29,7 +29,7 @@ from geoglot.models.torch_encoder import TorchEncoder
 from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
 from geoglot.models.towers.clip import build
 from geoglot.models.zoo.card_toml import card_values, write_card
-from geoglot.sandbox.samples import draw_sample
+from geoglot_sandbox.samples import draw_sample
 
 pytest.importorskip("onnxscript")
 

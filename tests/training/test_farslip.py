@@ -31,7 +31,7 @@ from geoglot.training.loop import to_batch  # noqa: E402
 from geoglot.training.loop_config import Loop  # noqa: E402
 from geoglot.training.model_folder import Start, load_start, with_long_text, write_model  # noqa: E402
 from geoglot.training.objective import Batch, Contrastive  # noqa: E402
-from geoglot.training.recipes import farslip  # noqa: E402
+from geoglot.training.recipes.farslip import recipe as farslip  # noqa: E402
 from geoglot.training.recipes.farslip.recipe import Config, FarSlip  # noqa: E402
 from geoglot.training.registry import run_recipe  # noqa: E402
 from geoglot.training.smoke import draw_regions, draw_world  # noqa: E402
