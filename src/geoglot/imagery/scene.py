@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 
 from geoglot.errors import EmptySceneError, UsageError
+from geoglot.imagery.addresses import Source, fingerprint
 from geoglot.imagery.earth import EarthFrame, Georeference, georeference
 from geoglot.imagery.grid import Strip
 from geoglot.imagery.limits import Limits
@@ -26,7 +27,6 @@ from geoglot.imagery.opening import CACHE_BYTES, gdal_calls, open_raster
 from geoglot.imagery.provenance import date_of, sensor_of
 from geoglot.imagery.reach import Reach, is_url
 from geoglot.imagery.render import Rendering, choose_rendering
-from geoglot.imagery.sources import Source, fingerprint
 from geoglot.types import Chip, SceneInfo, Window, chip_id
 
 SAMPLE_SIDE_PX = 768

@@ -14,9 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from geoglot.errors import EmptySceneError, OutOfReachError, UnreadableSceneError
+from geoglot.imagery.addresses import SUFFIXES
 from geoglot.imagery.formats import driver_of_bytes, read_head
 from geoglot.imagery.reach import Reach
-from geoglot.imagery.sources import SUFFIXES
 
 RASTERS = (".ovr", ".msk")
 """Endings of overviews and masks."""

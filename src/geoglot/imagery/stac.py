@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoglot.errors import OutOfReachError, SourceError
+from geoglot.imagery.addresses import SUFFIXES, Source
 from geoglot.imagery.provenance import known_sensor
 from geoglot.imagery.reach import Reach, is_url
 from geoglot.imagery.remote import DOCUMENT_BYTES, ask
-from geoglot.imagery.sources import SUFFIXES, Source
 
 if TYPE_CHECKING:
     import pystac
