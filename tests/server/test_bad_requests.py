@@ -358,7 +358,6 @@ def test_names_are_looked_up_at_each_check(monkeypatch: pytest.MonkeyPatch) -> N
         return [(2, 1, 6, "", (next(answers), 0))]
 
     monkeypatch.setattr("geoglot.imagery.reach.socket.getaddrinfo", resolve)
-    monkeypatch.setattr("geoglot.imagery.reach._follow", lambda *_: None)
     Reach().check("http://moves.example/x.tif")
     with pytest.raises(errors.NotAllowedError, match=r"moves\.example"):
         Reach().check("http://moves.example/x.tif")
