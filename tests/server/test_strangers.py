@@ -212,13 +212,13 @@ def test_the_oldest_that_waits_makes_room() -> None:
     def enter(book: Book, line: Line, site: str) -> None:
         book.enter(line, site)  # type: ignore[arg-type]
 
-    book = Book(frozenset({"proxy"}), each=2, most=6)
+    book = Book(("10.0.0.0/8",), each=2, most=6)
     lines = [Line("busy", waits=False), Line("a"), Line("b")]
     for line in lines:
         enter(book, line, "x")
     assert closed == ["a"]
     for number in range(4):
-        enter(book, Line(f"p{number}"), "proxy")
+        enter(book, Line(f"p{number}"), "10.1.2.3")
     assert closed == ["a", "p0"]  # over all: the largest crowd gives way
 
 

@@ -95,7 +95,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
     from geoglot.server.connections import Book, guarded
 
     return {
-        "http": guarded(Book(frozenset(settings.proxies)), settings.headers_s),
+        "http": guarded(Book(settings.proxies), settings.headers_s),
         "ws": "none",
         "proxy_headers": False,
         "log_config": None,
@@ -103,7 +103,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "server_header": False,
         "timeout_graceful_shutdown": 10,
         "timeout_keep_alive": 30,
-        "h11_max_incomplete_event_size": 65_536,
+        "h11_max_incomplete_event_size": 131_072,
         "backlog": 4096,
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -32,29 +33,41 @@ def site_of(address: str) -> str:
     return str(getattr(ip, "ipv4_mapped", None) or ip)
 
 
+def is_among(address: str, proxies: Sequence[str]) -> bool:
+    """Whether an address is one of these addresses and networks; "*" is all."""
+    if "*" in proxies or address in proxies:
+        return True
+    try:
+        ip = ipaddress.ip_address(address)
+        return any(ip in ipaddress.ip_network(proxy, strict=False) for proxy in proxies)
+    except ValueError:  # a name, which is compared as it is
+        return False
+
+
 class Book:
     """The connections of a server, by who opened them, the oldest first.
 
     Args:
-        proxies: Addresses whose connections are not counted.
+        proxies: Addresses and networks whose connections are only counted with all.
         each, most: How many one address, and all together, may have.
     """
 
-    def __init__(self, proxies: frozenset[str] = frozenset(), each: int = EACH_ADDRESS, most: int = ALL) -> None:
+    def __init__(self, proxies: Sequence[str] = (), each: int = EACH_ADDRESS, most: int = ALL) -> None:
         self._proxies, self._each, self._most = proxies, each, most
         self._open: defaultdict[str, dict[Guarded, None]] = defaultdict(dict)
 
-    def enter(self, connection: Guarded, site: str) -> None:
+    def enter(self, connection: Guarded, address: str) -> None:
         """Take one in; over a limit the oldest that waits is closed, or else the new one."""
-        mine = self._open[site]
+        mine = self._open[site_of(address)]
         mine[connection] = None
-        if site not in self._proxies and len(mine) > self._each:
+        if len(mine) > self._each and not is_among(address, self._proxies):
             self._make_room(mine, connection)
         elif sum(map(len, self._open.values())) > self._most:
             self._make_room(max(self._open.values(), key=len), connection)
 
-    def leave(self, connection: Guarded, site: str) -> None:
+    def leave(self, connection: Guarded, address: str) -> None:
         """Forget one that is closed."""
+        site = site_of(address)
         self._open[site].pop(connection, None)
         if not self._open[site]:
             del self._open[site]
@@ -70,7 +83,7 @@ class Guarded(H11Protocol):
     book: Book
     headers_s: float = HEADERS_S
     _deadline: asyncio.TimerHandle | None = None
-    _site = ""
+    _address = ""
 
     @property
     def waits(self) -> bool:
@@ -84,14 +97,14 @@ class Guarded(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """See asyncio."""
         super().connection_made(transport)
-        self._site = site_of(self.client[0]) if self.client else ""
+        self._address = self.client[0] if self.client else ""
         self._start()
-        self.book.enter(self, self._site)
+        self.book.enter(self, self._address)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
         self._stop()
-        self.book.leave(self, self._site)
+        self.book.leave(self, self._address)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
