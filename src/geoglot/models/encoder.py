@@ -22,6 +22,7 @@ __all__ = [
     "DualEncoder",
     "Images",
     "Vectors",
+    "background_prompts",
     "bundled_models",
     "dense",
     "find_card",
@@ -95,6 +96,12 @@ def dense(encoder: DualEncoder) -> DenseEncoder:
         f"model {encoder.card.name!r} gives one vector for an image here, and none for the places in it",
         hint="Run it on PyTorch, from its own weights (runtime='torch'), or take geoglot-mini.",
     )
+
+
+def background_prompts(encoder: DualEncoder) -> Vectors:
+    """The vectors of the card's background prompts, float32 [K, D]; K = 0 for a card without."""
+    card = encoder.card
+    return encoder.encode_texts(card.background) if card.background else np.empty((0, card.dim), np.float32)
 
 
 def load_encoder(
