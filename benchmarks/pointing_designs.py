@@ -39,7 +39,8 @@ from geoglot.evaluation.small_objects import (
     small_object_recall,
 )
 from geoglot.imagery.grid import chip_windows
-from geoglot.models.encoder import DenseEncoder, Vectors, background_prompts, dense, load_encoder
+from geoglot.models.encoder import DenseEncoder, Vectors, background_prompts, dense
+from geoglot.models.load import load_encoder
 from geoglot.scoring.calibration import Scorer
 from geoglot.scoring.places import Scores, cell_scores
 from geoglot.types import Window

@@ -32,7 +32,8 @@ from PIL import Image
 from geoglot.evaluation.localization import windows_of
 from geoglot.imagery.grid import SIDES_PX, ScaleGrid
 from geoglot.imagery.scene import open_scene
-from geoglot.models.encoder import DualEncoder, load_encoder
+from geoglot.models.encoder import DualEncoder
+from geoglot.models.load import load_encoder
 from geoglot.tasks.localize.localizer import LocalizeSettings, localize_scene, make_plan
 from geoglot.tasks.localize.maps import encode_windows
 from geoglot.types import Window

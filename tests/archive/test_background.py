@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 from small_archives import HashEncoder, build, card, scene
 
-from geoglot.archive.archive import Archive
+from geoglot.archive.archive import Archive, open_snapshot
 from geoglot.archive.background import load_scorer
-from geoglot.archive.snapshot import open_snapshot
 
 
 def test_the_background_is_measured_once_per_state(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from safetensors.torch import save_file
 
 from geoglot.errors import DisagreementError, EmptyQueryError, UsageError
 from geoglot.models.card import CARD_FILE, Card, sha256
-from geoglot.models.encoder import Images, load_encoder
+from geoglot.models.encoder import Images
 from geoglot.models.export import dual, int8, towers
 from geoglot.models.export.dual import export_model, least, sentences_for
+from geoglot.models.load import load_encoder
 from geoglot.models.onnx_encoder import LightEncoder
 from geoglot.models.peft.attach import merge, tune
 from geoglot.models.peft.files import save_parts
@@ -28,7 +29,7 @@ from geoglot.models.torch_encoder import TorchEncoder
 from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
 from geoglot.models.towers.clip import build
 from geoglot.models.zoo.card_toml import card_values, write_card
-from geoglot.sandbox.samples import draw_sample
+from geoglot_sandbox.samples import draw_sample
 
 pytest.importorskip("onnxscript")
 

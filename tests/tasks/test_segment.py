@@ -13,7 +13,8 @@ from patch_colours import COLOURS, PatchColours, quarters, unit
 
 from geoglot.errors import UnknownWordsError, UsageError
 from geoglot.imagery.scene import Pixels
-from geoglot.models.encoder import DenseEncoder, dense, load_encoder
+from geoglot.models.encoder import DenseEncoder, dense
+from geoglot.models.load import load_encoder
 from geoglot.tasks.segment import decision, scores, segmenter
 from geoglot.tasks.segment.classes import AUTO, EVERY, TOP, AskedClass, Presence, best_of, make_prompts, read_classes
 from geoglot.tasks.segment.decision import Rule
@@ -284,7 +285,7 @@ def seams(plan_axis: Sequence[int], cell: int, length: int, reach: int) -> NDArr
 
 def test_layouts_of_one_scene_agree_far_from_seams_and_at_them() -> None:
     """The bundled model on a drawn harbour: on average probabilities differ by less than 0.05, far and near."""
-    from geoglot.sandbox.samples import draw_sample
+    from geoglot_sandbox.samples import draw_sample
 
     encoder: DenseEncoder = dense(load_encoder("geoglot-mini", threads=1))
     image = draw_sample("harbor", 3, size_px=224).rgb

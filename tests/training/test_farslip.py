@@ -20,7 +20,9 @@ from geoglot.data.loader import Feed, Workshop  # noqa: E402
 from geoglot.data.sources import DataSource  # noqa: E402
 from geoglot.errors import ModelFileError, ModelNotFoundError, UnknownNameError, UsageError  # noqa: E402
 from geoglot.models.checkpoints.fold import TABLE, stretch_positions  # noqa: E402
-from geoglot.models.encoder import dense, find_card, load_encoder  # noqa: E402
+from geoglot.models.encoder import dense  # noqa: E402
+from geoglot.models.load import load_encoder  # noqa: E402
+from geoglot.models.zoo.registry import find_card  # noqa: E402
 from geoglot.training.config import load_config  # noqa: E402
 from geoglot.training.distributed import World  # noqa: E402
 from geoglot.training.grad_cache import backward  # noqa: E402
@@ -29,7 +31,7 @@ from geoglot.training.loop import to_batch  # noqa: E402
 from geoglot.training.loop_config import Loop  # noqa: E402
 from geoglot.training.model_folder import Start, load_start, with_long_text, write_model  # noqa: E402
 from geoglot.training.objective import Batch, Contrastive  # noqa: E402
-from geoglot.training.recipes import farslip  # noqa: E402
+from geoglot.training.recipes.farslip import recipe as farslip  # noqa: E402
 from geoglot.training.recipes.farslip.recipe import Config, FarSlip  # noqa: E402
 from geoglot.training.registry import run_recipe  # noqa: E402
 from geoglot.training.smoke import draw_regions, draw_world  # noqa: E402

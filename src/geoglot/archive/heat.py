@@ -18,8 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.filters import intersecting, select
-from geoglot.archive.query import Filter
+from geoglot.archive.filters import Filter, intersecting, select
 from geoglot.archive.snapshot import Snapshot
 from geoglot.errors import UsageError
 from geoglot.scoring.calibration import sample_rows, standardised

@@ -365,7 +365,7 @@ def compare(
 
     Cosines only mean something between versions of one model: other models have other spaces.
     """
-    from geoglot.models.encoder import load_encoder
+    from geoglot.models.load import load_encoder
     from geoglot.models.zoo.compare import agreement, encode
 
     asked = _texts(texts)
@@ -381,7 +381,7 @@ def compare(
 
 def _texts(file: Path | None) -> list[str]:
     if file is None:
-        from geoglot.sandbox.samples import KINDS
+        from geoglot.data.drawn import KINDS
 
         return [kind.replace("_", " ") for kind in KINDS]
     try:
@@ -396,7 +396,7 @@ def _pictures(files: list[Path], side: int) -> list[Images]:
         from geoglot.archive.query import read_picture
 
         return [read_picture(str(file), side)[0] for file in files]
-    from geoglot.sandbox.samples import KINDS, draw_sample
+    from geoglot.data.drawn import KINDS, draw_sample
 
     return [draw_sample(kind, DRAWN_SEED, DRAWN_PX).rgb for kind in KINDS]
 

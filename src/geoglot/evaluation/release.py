@@ -22,14 +22,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoglot.data.drawn import KINDS, draw_sample
 from geoglot.data.glossary import concepts
 from geoglot.data.samples import Sample, load_pixels, read_samples
 from geoglot.evaluation.embeddings import encode_samples
 from geoglot.evaluation.retrieval import caption_retrieval
 from geoglot.models.card import CARD_FILE, Card, read_card, sha256
-from geoglot.models.encoder import DualEncoder, Vectors, load_encoder
+from geoglot.models.encoder import DualEncoder, Vectors
+from geoglot.models.load import load_encoder
 from geoglot.models.tokenizers.concepts import ConceptTokenizer
-from geoglot.sandbox.samples import KINDS, draw_sample
 from geoglot.scoring.calibration import Scorer, logistic
 from geoglot.scoring.fit import fit_calibration
 from geoglot.types import Calibration

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from geoglot.data.drawn import draw_sample
 from geoglot.data.regions import RegionSource
 from geoglot.models.card import sha256
 from geoglot.models.checkpoints.convert import FILE, write_safetensors
@@ -19,7 +20,6 @@ from geoglot.models.tokenizers.concepts import ConceptTokenizer
 from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
 from geoglot.models.towers.clip import build
 from geoglot.models.zoo.card_toml import write_card
-from geoglot.sandbox.samples import draw_sample
 from geoglot.training.loop_config import Loop
 
 KINDS = ("harbor", "forest", "dense_residential", "desert", "solar_farm", "river", "parking_lot", "farmland")

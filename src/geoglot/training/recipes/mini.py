@@ -170,7 +170,7 @@ def shares(config: Config, step: int) -> dict[str, int]:
 
 def _drawn(config: Config, cache: Path) -> tuple[NDArray[np.uint8], list[tuple[str, ...]], list[str]]:
     """The sandbox's chips, drawn once a run folder."""
-    from geoglot.sandbox.samples import KINDS, draw_sample
+    from geoglot.data.drawn import KINDS, draw_sample
 
     name = f"sandbox-{config.seed}-{config.sandbox_per_kind}.npz"
     folder = cache

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from geoglot.sandbox.objects import scatter, ship, tree, trees
-from geoglot.sandbox.world import Plot, Point, band, blob_outline, wave_line
+from geoglot_sandbox.objects import scatter, ship, tree, trees
+from geoglot_sandbox.world import Plot, Point, band, blob_outline, wave_line
 
 
 def patches(p: Plot, material: str, per_ha: float, low: float, high: float, concept: str = "") -> None:

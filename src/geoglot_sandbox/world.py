@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.sandbox.materials import Colour, Material, Style, materials
+from geoglot_sandbox.materials import Colour, Material, Style, materials
 
 Point = tuple[float, float]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from geoglot.sandbox.objects import block, car, house, pool, scatter, tree, tree_row, trees, truck
-from geoglot.sandbox.world import Plot, blob_outline, wave_line
+from geoglot_sandbox.objects import block, car, house, pool, scatter, tree, tree_row, trees, truck
+from geoglot_sandbox.world import Plot, blob_outline, wave_line
 
 WHITE = (224, 224, 220)
 

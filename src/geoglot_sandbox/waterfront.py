@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from geoglot.sandbox.objects import block, scatter, ship, tank, trees, truck
-from geoglot.sandbox.town import parking_lot
-from geoglot.sandbox.world import Plot
+from geoglot_sandbox.objects import block, scatter, ship, tank, trees, truck
+from geoglot_sandbox.town import parking_lot
+from geoglot_sandbox.world import Plot
 
 DOCK_M = 190.0
 """From pier to pier in a dock for cargo ships."""

@@ -16,7 +16,7 @@ PER_LANGUAGE = 3
 @cache
 def phrases() -> dict[str, Any]:
     """The parsed `captions.toml`: tables `languages` and `concepts`."""
-    return tomllib.loads(files("geoglot.sandbox").joinpath("captions.toml").read_text("utf-8"))
+    return tomllib.loads(files("geoglot_sandbox").joinpath("captions.toml").read_text("utf-8"))
 
 
 def named(concept: str, language: str, plural: bool = False) -> str:

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from geoglot.sandbox.concepts import NUMBER
-from geoglot.sandbox.materials import materials
-from geoglot.sandbox.noise import crown_noise, value_noise
-from geoglot.sandbox.world import Shape, World
+from geoglot_sandbox.concepts import NUMBER
+from geoglot_sandbox.materials import materials
+from geoglot_sandbox.noise import crown_noise, value_noise
+from geoglot_sandbox.world import Shape, World
 
 SUPER = 2
 """Buffer pixels per image pixel, each way."""

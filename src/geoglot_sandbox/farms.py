@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from geoglot.sandbox.objects import block, house, scatter, tree_row, trees, wind_turbine
-from geoglot.sandbox.world import Plot
+from geoglot_sandbox.objects import block, house, scatter, tree_row, trees, wind_turbine
+from geoglot_sandbox.world import Plot
 
 CROPS = ("crop", "crop", "crop", "ripe_crop", "soil", "meadow")
 

@@ -10,8 +10,8 @@ import pystac
 from pystac.layout import TemplateLayoutStrategy
 from shapely.geometry import box, mapping
 
-from geoglot.sandbox.rasters import NOTICE, Placement
-from geoglot.sandbox.scenes import SceneSpec
+from geoglot_sandbox.rasters import NOTICE, Placement
+from geoglot_sandbox.scenes import SceneSpec
 
 COG = pystac.MediaType.COG
 

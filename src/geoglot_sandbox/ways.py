@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from geoglot.sandbox.nature import bare_land, forest, meadow, sparse_forest, stream
-from geoglot.sandbox.objects import airplane, block, car, scatter, tree_row, trees, truck
-from geoglot.sandbox.town import commercial, medium_residential, parking_lot
-from geoglot.sandbox.world import Plot, wave_line
+from geoglot_sandbox.nature import bare_land, forest, meadow, sparse_forest, stream
+from geoglot_sandbox.objects import airplane, block, car, scatter, tree_row, trees, truck
+from geoglot_sandbox.town import commercial, medium_residential, parking_lot
+from geoglot_sandbox.world import Plot, wave_line
 
 
 def surroundings(p: Plot) -> None:

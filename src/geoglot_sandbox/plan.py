@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from random import Random
 
-from geoglot.sandbox import farms, leisure, nature, town, waterfront, ways
-from geoglot.sandbox.materials import Style
-from geoglot.sandbox.objects import block, car
-from geoglot.sandbox.world import Plot, Point, World, band
+from geoglot_sandbox import farms, leisure, nature, town, waterfront, ways
+from geoglot_sandbox.materials import Style
+from geoglot_sandbox.objects import block, car
+from geoglot_sandbox.world import Plot, Point, World, band
 
 DISTRICT_M = 512.0
 COLUMNS, ROWS = 24, 18

@@ -12,9 +12,9 @@ from pyproj import Transformer
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
-from geoglot.sandbox.painter import View
-from geoglot.sandbox.plan import HEIGHT_M, WIDTH_M
-from geoglot.sandbox.scenes import UTM, SceneSpec
+from geoglot_sandbox.painter import View
+from geoglot_sandbox.plan import HEIGHT_M, WIDTH_M
+from geoglot_sandbox.scenes import UTM, SceneSpec
 
 EAST_0, NORTH_0 = 500_000.0 - WIDTH_M / 2, 4_590_000.0 - HEIGHT_M / 2
 """UTM coordinates of the world's origin: the country straddles the zone's central meridian, 123 degrees west."""

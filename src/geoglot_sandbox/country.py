@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.errors import StorageError, UnknownNameError
-from geoglot.sandbox.catalogue import write_catalogue
-from geoglot.sandbox.concepts import CONCEPTS
-from geoglot.sandbox.painter import Painted, paint
-from geoglot.sandbox.plan import Country
-from geoglot.sandbox.rasters import NOTICE, Placement, place, write_cog
-from geoglot.sandbox.scenes import SceneSpec, scene_set
-from geoglot.sandbox.sensors import photograph, reflectance
-from geoglot.sandbox.truth import expressions, instances, scene_captions, shares
-from geoglot.sandbox.world import World
+from geoglot_sandbox.catalogue import write_catalogue
+from geoglot_sandbox.concepts import CONCEPTS
+from geoglot_sandbox.painter import Painted, paint
+from geoglot_sandbox.plan import Country
+from geoglot_sandbox.rasters import NOTICE, Placement, place, write_cog
+from geoglot_sandbox.scenes import SceneSpec, scene_set
+from geoglot_sandbox.sensors import photograph, reflectance
+from geoglot_sandbox.truth import expressions, instances, scene_captions, shares
+from geoglot_sandbox.world import World
 
 SPECTRUM = ("blue", "green", "red", "nir", "swir")
 """Order of the bands that `reflectance` gives."""

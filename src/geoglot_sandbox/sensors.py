@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from geoglot.sandbox.painter import Painted
+from geoglot_sandbox.painter import Painted
 
 SKY = np.array([0.36, 0.40, 0.50], np.float32)
 """Share of the light that reaches ground in shadow, per channel: the blue sky."""

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.sandbox.captions import describe, refer
-from geoglot.sandbox.concepts import CONCEPTS
-from geoglot.sandbox.painter import Painted
-from geoglot.sandbox.world import World
+from geoglot_sandbox.captions import describe, refer
+from geoglot_sandbox.concepts import CONCEPTS
+from geoglot_sandbox.painter import Painted
+from geoglot_sandbox.world import World
 
 LEAST_PX = 9
 """Objects of which fewer pixels are visible are left out."""

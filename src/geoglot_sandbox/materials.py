@@ -34,7 +34,7 @@ class Material(NamedTuple):
 @cache
 def materials() -> dict[str, Material]:
     """All materials by name, numbered from 0 in the file's order."""
-    tables = tomllib.loads(files("geoglot.sandbox").joinpath("palette.toml").read_text("utf-8"))
+    tables = tomllib.loads(files("geoglot_sandbox").joinpath("palette.toml").read_text("utf-8"))
     return {name: _material(number, table) for number, (name, table) in enumerate(tables.items())}
 
 

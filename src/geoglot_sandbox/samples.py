@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.errors import UnknownNameError, UsageError
-from geoglot.sandbox import farms, leisure, nature, town, waterfront, ways
-from geoglot.sandbox.captions import describe
-from geoglot.sandbox.concepts import CONCEPTS
-from geoglot.sandbox.materials import random_style
-from geoglot.sandbox.painter import Painted, Sun, View, paint
-from geoglot.sandbox.sensors import photograph, random_look
-from geoglot.sandbox.world import Plot, World
+from geoglot_sandbox import farms, leisure, nature, town, waterfront, ways
+from geoglot_sandbox.captions import describe
+from geoglot_sandbox.concepts import CONCEPTS
+from geoglot_sandbox.materials import random_style
+from geoglot_sandbox.painter import Painted, Sun, View, paint
+from geoglot_sandbox.sensors import photograph, random_look
+from geoglot_sandbox.world import Plot, World
 
 Layout = Callable[[Plot], None]
 

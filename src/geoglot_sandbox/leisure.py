@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from geoglot.sandbox.objects import baseball_field as draw_baseball
-from geoglot.sandbox.objects import basketball_court as draw_basketball
-from geoglot.sandbox.objects import block, house, pitch, scatter, tree, tree_row, trees
-from geoglot.sandbox.objects import tennis_court as draw_tennis
-from geoglot.sandbox.town import parking_lot
-from geoglot.sandbox.world import Plot, wave_line
+from geoglot_sandbox.objects import baseball_field as draw_baseball
+from geoglot_sandbox.objects import basketball_court as draw_basketball
+from geoglot_sandbox.objects import house, pitch, scatter, tree, tree_row, trees
+from geoglot_sandbox.objects import tennis_court as draw_tennis
+from geoglot_sandbox.town import parking_lot
+from geoglot_sandbox.world import Plot, wave_line
 
 SURFACES = ("court_green", "court_red", "court_blue", "asphalt", "clay")
 
@@ -130,10 +130,3 @@ def sports_ground(p: Plot) -> None:
     parking_lot(lot, 0.7)
     tree_row(p, (-230, -20), (230, -20), 11, 3.2)
     tree_row(p, (-230, -125), (230, -125), 11, 3.2)
-
-
-def clubhouse(p: Plot) -> None:
-    """A building with a parking lot, beside a course."""
-    p.ground("lawn", "golf_course")
-    block(p, 0, 10, 36, 18, height=6)
-    parking_lot(p.sub(0, -22, 50, 34))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from geoglot.sandbox.materials import shade
-from geoglot.sandbox.world import Plot, Point
+from geoglot_sandbox.materials import shade
+from geoglot_sandbox.world import Plot, Point
 
 WINDSCREEN = (52, 60, 68)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from geoglot.sandbox.materials import Style
-from geoglot.sandbox.painter import Sun
-from geoglot.sandbox.plan import DISTRICT_M
-from geoglot.sandbox.sensors import Look
+from geoglot_sandbox.materials import Style
+from geoglot_sandbox.painter import Sun
+from geoglot_sandbox.plan import DISTRICT_M
+from geoglot_sandbox.sensors import Look
 
 UTM = "EPSG:32710"
 """UTM zone 10 south: the country lies in the open ocean near the point that is farthest from any land."""
