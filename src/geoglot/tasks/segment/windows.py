@@ -47,7 +47,7 @@ class SegmentSettings:
         temperature: Multiplies cosines before they become probabilities; None is the model's own.
         min_probability: Pixels whose best class has less become background; needs a background.
         cls_bias: Times the window's own score is added to its patches' scores; SegEarth-OV takes -0.3.
-        last_block: How a transformer's last block attends (see models/dense.py); None is the model's own choice.
+        last_block: How a transformer's last block attends (see models/towers/dense.py); None is the model's own choice.
         templates: Prompts; `{c}` is the word.
 
     Raises:
