@@ -213,7 +213,7 @@ def slow_strict(picture: np.ndarray, sides: tuple[int, ...], text: str) -> np.nd
 
 
 def test_strict_maps_are_those_of_a_slow_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoglot.tasks.localize.protocol.MEDIAN_PX", 11)
+    monkeypatch.setattr("geoglot.evaluation.localization.MEDIAN_PX", 11)
     picture = pixels()[40:100, 10:80]
     Image.fromarray(picture).save(tmp_path / "a.png")
     probability = strict_maps(tmp_path / "a.png", MeanColours(), ["red"], (24, 48))[0]

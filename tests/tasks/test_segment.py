@@ -68,9 +68,9 @@ def test_a_class_with_a_name_of_its_own_keeps_it(encoder: PatchColours) -> None:
     assert Segmenter(encoder, [asked]).classes == (asked,)
     assert Segmenter(encoder, [AskedClass("Dach, rot", ("roof",))]).classes[0].name == "Dach, rot"
     for name, words in (("", ("roof",)), ("a", ()), ("a", ("roof", " "))):
-        with pytest.raises(UsageError):
-            AskedClass(name, words)
-    with pytest.raises(UsageError, match="two classes are called 'stadt'"):
+        with pytest.raises(UsageError, match="empty name" if not name else "empty word"):
+            read_classes([AskedClass(name, words)])
+    with pytest.raises(UsageError, match="two classes are called 'Stadt'"):
         read_classes(["Stadt: roof", "stadt: building"])
 
 

@@ -258,7 +258,7 @@ class _Run:
     def _selo(self, data: Benchmark, mode: Mode) -> list[Number]:
         told, what = self._options.told, f"{self._encoder.card.name} on {data.name}, {mode}"
         inner = (lambda done, total: told(what, done, total)) if told else None
-        return localization(self._encoder, data, mode, seed=self._options.seed, told=inner)
+        return localization(self._encoder, data, mode, seed=self._options.seed, progress=inner)
 
     def linear(self, data: Benchmark) -> list[Number]:
         train, test = self._halves(data)

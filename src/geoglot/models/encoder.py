@@ -58,7 +58,7 @@ class DenseEncoder(DualEncoder, Protocol):
 
         Args:
             images: Sides of patch_px or more.
-            last_block: How a transformer's last block attends (see models/towers/dense.py); None is the model's own choice,
+            last_block: How a transformer's last block attends (see towers/dense.py); None is the model's own choice,
                 and the only one for a convolutional tower.
 
         Raises:

@@ -65,19 +65,10 @@ class AskedClass:
     Attributes:
         name: For people: of the map's value, in legends and polygons.
         words: Synonyms, at least one.
-
-    Raises:
-        UsageError: An empty name, no word, or an empty one.
     """
 
     name: str
     words: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if not self.name.strip():
-            raise UsageError(f"a class of {list(self.words)} has no name", hint='Write "Siedlung: building, roof".')
-        if not self.words or not all(word.strip() for word in self.words):
-            raise UsageError(f"the class {self.name!r} has an empty word", hint="Give at least one word.")
 
 
 def read_classes(classes: Sequence[str | AskedClass]) -> tuple[AskedClass, ...]:
@@ -90,7 +81,7 @@ def read_classes(classes: Sequence[str | AskedClass]) -> tuple[AskedClass, ...]:
         raise UsageError("no class is given", hint='Name what to map: --class "building,roof" --class water')
     if len(classes) > MAX_CLASSES:
         raise UsageError(f"{len(classes)} classes are given; a map holds at most {MAX_CLASSES}", hint="Ask for fewer.")
-    ready = tuple(one if isinstance(one, AskedClass) else _read_class(one) for one in classes)
+    ready = tuple(_checked(one if isinstance(one, AskedClass) else _read_class(one), one) for one in classes)
     owners: dict[str, str] = {}
     for one in ready:
         for word in one.words:
@@ -103,15 +94,22 @@ def read_classes(classes: Sequence[str | AskedClass]) -> tuple[AskedClass, ...]:
     return ready
 
 
+_SYNTAX = 'Write it like this: "building,roof", or with a name: "Town: building,roof"'
 _ONCE = "A word can stand for one class only, and once."
 
 
 def _read_class(text: str) -> AskedClass:
     name, colon, words = text.partition(":") if ":" in text else ("", "", text)
     parts = tuple(part.strip() for part in words.split(","))
-    if not all(parts):
-        raise UsageError(f"the class {text!r} has an empty word", hint='Write it like this: --class "building,roof"')
     return AskedClass(name.strip() if colon else parts[0], parts)
+
+
+def _checked(one: AskedClass, given: str | AskedClass) -> AskedClass:
+    if not one.words or not all(word.strip() for word in one.words):
+        raise UsageError(f"the class {given!r} has an empty word", hint=_SYNTAX)
+    if not one.name.strip():
+        raise UsageError(f"the class {given!r} has an empty name", hint=_SYNTAX)
+    return one
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,7 +217,9 @@ def _write_rasters(segmenter: Segmenter, scene: Scene, scored: Scored, files: _F
 class SegmentRequest(Where):
     """Which classes, over which scenes. A scene is taken whole when one of its chips is chosen."""
 
-    classes: tuple[str, ...] = option('the classes, each a word or synonyms, "building,roof", or with a name, "Town: building,roof"', ())
+    classes: tuple[str, ...] = option(
+        'the classes: a word, synonyms "building,roof", or named "Town: building,roof"', ()
+    )
     background: str | None = option("what is none of the classes: words, or auto")
     vectors: tuple[str, ...] = option("formats of polygons: geojson, gpkg, parquet", ("geojson",))
     window_m: float | None = option("side of a window in metres")
