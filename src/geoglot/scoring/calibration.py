@@ -135,8 +135,8 @@ def log_odds(
 
 
 def standardised(
-    values: NDArray[np.floating], sample: NDArray[np.floating] | None = None, *, least_std: float = SMALLEST_STD
-) -> NDArray[np.floating]:
+    values: NDArray[Float], sample: NDArray[np.floating] | None = None, *, least_std: float = SMALLEST_STD
+) -> NDArray[Float]:
     """Standard deviations above the mean of a sample, by default of the values themselves; NaN is left out, and stays.
 
     An empty sample changes nothing.
@@ -144,7 +144,8 @@ def standardised(
     usual = values if sample is None else sample
     if not usual.size:
         return values
-    return np.asarray((values - float(np.nanmean(usual))) / max(float(np.nanstd(usual)), least_std))
+    scaled = (values - float(np.nanmean(usual))) / max(float(np.nanstd(usual)), least_std)
+    return np.asarray(scaled, dtype=values.dtype)
 
 
 def sample_rows(count: int) -> NDArray[np.int64]:
