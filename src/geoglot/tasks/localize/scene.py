@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from geoglot.archive.archive import Archive
 from geoglot.archive.pictures import open_again
+from geoglot.archive.request import option
 from geoglot.errors import StorageError, UnknownNameError, UsageError
 from geoglot.imagery.scene import Scene
 from geoglot.tasks.localize.localizer import Heat, LocalizePlan, LocalizeSettings, Place, localize_scene, make_plan
-from geoglot.tasks.registry import Report, option
+from geoglot.tasks.registry import Report
 from geoglot.types import Ring, SceneInfo
 
 if TYPE_CHECKING:

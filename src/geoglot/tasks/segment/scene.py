@@ -15,14 +15,14 @@ import numpy as np
 
 from geoglot.archive.archive import Archive
 from geoglot.archive.pictures import open_again
+from geoglot.archive.request import FilterRequest, option
 from geoglot.errors import StorageError, TooLargeError, UsageError
 from geoglot.imagery.polygons import area_polygons, scene_place
 from geoglot.imagery.rasters import Layer, block_rasters
 from geoglot.imagery.scene import Scene
 from geoglot.imagery.vector_stream import write_stream
 from geoglot.models.encoder import dense
-from geoglot.tasks.registry import Report, option
-from geoglot.tasks.requests import Where
+from geoglot.tasks.registry import Report
 from geoglot.tasks.segment.decision import NODATA
 from geoglot.tasks.segment.files import (
     LegendEntry,
@@ -214,7 +214,7 @@ def _write_rasters(segmenter: Segmenter, scene: Scene, scored: Scored, files: _F
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentRequest(Where):
+class SegmentRequest(FilterRequest):
     """Which classes, over which scenes. A scene is taken whole when one of its chips is chosen."""
 
     classes: tuple[str, ...] = option(
