@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.archive.rerank import CANDIDATES
-from geoglot.data.regions.open import open_regions
+from geoglot.data.regions import open_regions
 from geoglot.data.regions.schema import RegionSet, RegionSource
 from geoglot.evaluation.small_objects import (
     SMALL_PX,
