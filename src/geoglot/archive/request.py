@@ -76,8 +76,8 @@ class FilterRequest:
     )
     intersects: dict[str, Any] | None = option("only where this GeoJSON geometry lies; not together with bbox")
     datetime: str | None = option("only scenes taken then: an RFC 3339 instant or interval, .. for open")
-    gsd_min: float | None = option("finest ground sample distance, metres per pixel")
-    gsd_max: float | None = option("coarsest ground sample distance, metres per pixel")
+    gsd_min: float | None = option("finest ground sample distance, metres per pixel", metavar="M")
+    gsd_max: float | None = option("coarsest ground sample distance, metres per pixel", metavar="M")
     sensor: tuple[str, ...] = option("only these sensors", (), metavar="NAME", most=64)
     scene: tuple[str, ...] = option("only these scenes: id, name or glob", (), metavar="NAME", most=64)
 

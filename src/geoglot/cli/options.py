@@ -49,12 +49,9 @@ def request_options(kind: type[Any], without: Collection[str] = ()) -> list[insp
 
 def _option(field: Field[Any], hint: Any) -> inspect.Parameter:
     kind, metavar = KINDS[hint]
-    option = typer.Option(help=_sentence(field.metadata["help"]), metavar=field.metadata["metavar"] or metavar)
+    help = field.metadata["help"] + ("; repeat for several" if hint == tuple[str, ...] else "")
+    option = typer.Option(help=f"{help[0].upper()}{help[1:]}.", metavar=field.metadata["metavar"] or metavar)
     return keyword(field.name, Annotated[kind, option], None if field.default == () else field.default)
-
-
-def _sentence(help: str) -> str:
-    return f"{help[0].upper()}{help[1:]}."
 
 
 def keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
