@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from geoglot.archive.filters import Filter
     from geoglot.archive.query import Term
     from geoglot.archive.snapshot import Snapshot
-    from geoglot.imagery.scene import Limits
+    from geoglot.imagery.limits import Limits
     from geoglot.models.encoder import DualEncoder
 
     Keeps = Callable[[Any, Snapshot], NDArray[np.bool_]]

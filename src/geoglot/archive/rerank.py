@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from geoglot.archive.pictures import open_again
 from geoglot.errors import SourceError
+from geoglot.imagery.reach import PUBLIC, Reach
 from geoglot.imagery.scene import Pixels, Scene
 from geoglot.models.encoder import DenseEncoder, Images, Vectors, background_prompts
 from geoglot.scoring.calibration import Scorer, standardised
@@ -108,13 +109,16 @@ def closer_maps(encoder: DenseEncoder, chips: Images, scorer: Scorer, queries: V
     return np.asarray(maps[:2].mean(0)), np.asarray(maps.mean(0))
 
 
-def pointed(matches: Sequence[Match], query: Vectors, encoder: DenseEncoder, *, weight: float = WEIGHT) -> list[Match]:
+def pointed(
+    matches: Sequence[Match], query: Vectors, encoder: DenseEncoder, reach: Reach = PUBLIC, *, weight: float = WEIGHT
+) -> list[Match]:
     """Matches ranked anew, each with its spot; ranks go on from the lowest of the given ones.
 
     Args:
         matches: Candidates; their scores are the chips' cosines.
         query: Unit vector [D].
         encoder: The archive's model.
+        reach: Where the scenes may lie.
         weight: Of the peak beside the chip.
 
     Raises:
@@ -123,7 +127,7 @@ def pointed(matches: Sequence[Match], query: Vectors, encoder: DenseEncoder, *, 
     """
     if not matches:
         return []
-    spots = _spots(matches, query[None], encoder)
+    spots = _spots(matches, query[None], encoder, reach)
     spotted = [replace(match, spot=spots[match.chip.chip_id]) for match in matches]
     scores = fused(
         np.array([match.score for match in matches]),
@@ -140,14 +144,14 @@ def fused(chips: NDArray[np.float64], peaks: NDArray[np.float64], weight: float 
     return standardised(chips, least_std=FLAT) + weight * standardised(peaks, least_std=FLAT)
 
 
-def _spots(matches: Sequence[Match], queries: Vectors, encoder: DenseEncoder) -> dict[str, Spot]:
+def _spots(matches: Sequence[Match], queries: Vectors, encoder: DenseEncoder, reach: Reach) -> dict[str, Spot]:
     """Chip id -> spot; every scene is opened once."""
     scorer = Scorer.unmeasured(background_prompts(encoder), encoder.card.calibration)
     spots: dict[str, Spot] = {}
     by_scene = sorted(matches, key=lambda match: match.scene.scene_id)
     for _, group in groupby(by_scene, key=lambda match: match.scene.scene_id):
         mine = list(group)
-        with _opened(mine[0].scene) as scene:
+        with _opened(mine[0].scene, reach) as scene:
             for at in range(0, len(mine), BATCH):
                 batch = mine[at : at + BATCH]
                 windows = [match.chip.window for match in batch]
@@ -156,9 +160,9 @@ def _spots(matches: Sequence[Match], queries: Vectors, encoder: DenseEncoder) ->
     return spots
 
 
-def _opened(scene: SceneInfo) -> Scene:
+def _opened(scene: SceneInfo, reach: Reach) -> Scene:
     try:
-        return open_again(scene)
+        return open_again(scene, reach)
     except SourceError as error:
         raise SourceError(
             f"looking closer needs the scenes, and {scene.uri!r} cannot be had: {error}",

@@ -245,7 +245,7 @@ def localize(archive: Archive, request: LocalizeRequest, folder: Path, report: R
     if archive.encoder is None:
         raise UsageError("the archive was opened without a model", hint="Archive.open(path, load_encoder(name))")
     settings = LocalizeSettings(parse_sides(request.sides_px), finer=request.finer, level=request.level)
-    with open_again(find_scene(archive, request.scene)) as scene:
+    with open_again(find_scene(archive, request.scene), archive.reach) as scene:
         plan = make_plan(scene, request.text, settings)
         heats = localize_scene(scene, archive.encoder, request.text, plan, report)
         write_heats(scene, plan, heats, request.text, folder)
