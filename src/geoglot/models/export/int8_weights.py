@@ -51,14 +51,13 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def _scale(row: Tensor) -> Tensor:
     """The step of which all entries are multiples, at most 127 of it; without one, a 127th of the largest entry."""
-    values = row.abs().unique()
+    values = row.abs().sort().values
     largest = values[-1].clamp_min(_LEAST)
     gaps = values.diff(prepend=values.new_zeros(1))
-    steps = torch.round(largest / gaps[gaps > largest * _ALIKE].min().clamp_min(_LEAST)) if values[-1] > 0 else 0
-    if not 0 < steps <= _STEPS:
-        return largest / _STEPS
+    apart = gaps[gaps > largest * _ALIKE]
+    steps = float(torch.round(largest / apart.min())) if len(apart) else 1.0
     multiples = values / largest * steps
-    exact = (multiples - torch.round(multiples)).abs().max() < _TOLERANCE
+    exact = steps <= _STEPS and float((multiples - torch.round(multiples)).abs().max()) < _TOLERANCE
     return largest / (steps if exact else _STEPS)
 
 

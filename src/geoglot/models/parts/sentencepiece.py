@@ -40,7 +40,7 @@ class PieceModel:
 
     def take(self, ids: Sequence[int]) -> PieceModel:
         """Some of the pieces, numbered anew in the order of `ids`, which must hold the unknown piece."""
-        pieces, scores = (tuple(values[i] for i in ids) for values in (self.pieces, self.scores))
+        pieces, scores = tuple(self.pieces[i] for i in ids), tuple(self.scores[i] for i in ids)
         return PieceModel(pieces, scores, list(ids).index(self.unknown), self.replacements)
 
 
