@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from geoglot.archive.answers import SearchResult
 from geoglot.archive.archive import Archive
 from geoglot.archive.listing import Listing
-from geoglot.archive.query import Filter, SearchResult
+from geoglot.archive.query import Filter
 from geoglot.archive.request import Question
 from geoglot.errors import UnknownNameError
 from geoglot.types import Chip, Match, SceneInfo

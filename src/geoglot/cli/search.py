@@ -19,7 +19,8 @@ from geoglot.types import Bbox, TimeRange
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
-    from geoglot.archive.query import Filter, SearchResult, Term
+    from geoglot.archive.answers import SearchResult
+    from geoglot.archive.query import Filter, Term
 
 FORMATS = ("table", "json", "geojson", "csv", "parquet")
 
