@@ -9,25 +9,26 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from geoglot.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from geoglot.api import classify, evaluate, index, list_models, localize, search, segment, train
     from geoglot.archive.answers import SearchResult
     from geoglot.archive.archive import Archive
+    from geoglot.archive.filters import Filter
     from geoglot.archive.ingest import ingest
-    from geoglot.archive.query import Filter
     from geoglot.errors import GeoglotError
     from geoglot.imagery.grid import ChipGrid
     from geoglot.imagery.scene import open_scene
     from geoglot.imagery.sources import find_sources
     from geoglot.models.card import Card
-    from geoglot.models.encoder import DenseEncoder, DualEncoder, load_encoder
+    from geoglot.models.encoder import DenseEncoder, DualEncoder
+    from geoglot.models.load import load_encoder
     from geoglot.models.zoo.install import pull
     from geoglot.tasks.localize.localizer import LocalizeSettings
     from geoglot.tasks.results import Localization, Segmentation
     from geoglot.tasks.segment.windows import SegmentSettings
     from geoglot.types import Bbox, Chip, Match, SceneInfo, TimeRange, Window
-
-__version__ = "0.1.0"  # the one place: pyproject.toml reads it from here
 
 _PUBLIC = {
     "Archive": "geoglot.archive.archive",
@@ -37,7 +38,7 @@ _PUBLIC = {
     "ChipGrid": "geoglot.imagery.grid",
     "DenseEncoder": "geoglot.models.encoder",
     "DualEncoder": "geoglot.models.encoder",
-    "Filter": "geoglot.archive.query",
+    "Filter": "geoglot.archive.filters",
     "GeoglotError": "geoglot.errors",
     "Localization": "geoglot.tasks.results",
     "LocalizeSettings": "geoglot.tasks.localize.localizer",
@@ -54,7 +55,7 @@ _PUBLIC = {
     "index": "geoglot.api",
     "ingest": "geoglot.archive.ingest",
     "list_models": "geoglot.api",
-    "load_encoder": "geoglot.models.encoder",
+    "load_encoder": "geoglot.models.load",
     "localize": "geoglot.api",
     "open_scene": "geoglot.imagery.scene",
     "pull": "geoglot.models.zoo.install",

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from geoglot.archive.answers import SearchResult
     from geoglot.archive.archive import Archive
+    from geoglot.archive.filters import Filter
     from geoglot.archive.ingest_plan import Spec
     from geoglot.archive.ingest_report import IngestReport
-    from geoglot.archive.query import Filter
     from geoglot.evaluation.number import Number
     from geoglot.models.card import Card
     from geoglot.models.encoder import DualEncoder
@@ -81,8 +81,8 @@ def search(
         1
     """
     from geoglot.archive.archive import Archive
+    from geoglot.archive.filters import Filter
     from geoglot.archive.manifest import read_manifest
-    from geoglot.archive.query import Filter
 
     if not isinstance(archive, Archive):
         archive = Archive.open(archive, _encoder(read_manifest(Path(archive)).model))
@@ -288,7 +288,8 @@ def list_models() -> tuple[Card, ...]:
 
 
 def _encoder(model: str | DualEncoder | None) -> DualEncoder:
-    from geoglot.models.encoder import DEFAULT_MODEL, load_encoder
+    from geoglot.models.load import load_encoder
+    from geoglot.models.zoo.registry import DEFAULT_MODEL
 
     return load_encoder(model or DEFAULT_MODEL) if model is None or isinstance(model, str) else model
 

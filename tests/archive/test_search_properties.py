@@ -16,7 +16,7 @@ from small_archives import SENSORS, Answer, HashEncoder, Written, build, scene, 
 
 from geoglot.archive.answers import SearchResult
 from geoglot.archive.archive import Archive
-from geoglot.archive.query import Filter
+from geoglot.archive.filters import Filter
 from geoglot.archive.snapshot import Arrays
 from geoglot.archive.snapshot_writer import freeze
 from geoglot.archive.store import Store

@@ -85,7 +85,7 @@ def test_the_list_of_verbs_is_what_there_is(shell: Shell) -> None:
 
 
 def test_version() -> None:
-    from geoglot import __version__
+    from geoglot.version import __version__
 
     assert geoglot("--version").stdout == f"geoglot {__version__}\n"
 
@@ -135,7 +135,7 @@ def test_interrupt_exits_130(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> N
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("geoglot.models.encoder.load_encoder", interrupted)
+    monkeypatch.setattr("geoglot.models.load.load_encoder", interrupted)
     assert shell("water").exit_code == 130
 
 

@@ -81,9 +81,12 @@ class SearchResult:
         return geodataframe(self.to_arrow())
 
     def _repr_html_(self) -> str:
-        from geoglot.archive.notebook import result_html
+        from geoglot.archive.notebook import matches_html
 
-        return result_html(self)
+        count = len(self.matches)
+        verdict = "Nothing matches; these are the nearest misses. " if self.nothing_matches and count else ""
+        places = "1 match" if count == 1 else f"{count} matches"
+        return matches_html(self.matches, f"{verdict}{places} of {self.total:,} chips, in {self.elapsed_s:.2f} s.")
 
 
 def format_answer(result: SearchResult, query: str, format: str) -> bytes:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from geoglot.archive.answers import SearchResult
 from geoglot.archive.archive import Archive
+from geoglot.archive.filters import Filter
 from geoglot.archive.listing import Listing
-from geoglot.archive.query import Filter
 from geoglot.archive.request import Question
 from geoglot.errors import UnknownNameError
 from geoglot.types import Chip, Match, SceneInfo

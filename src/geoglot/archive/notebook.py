@@ -1,7 +1,8 @@
-"""A search result as HTML for a notebook: a line of facts, and a picture of each match with its caption."""
+"""Matches as HTML for a notebook: a heading, and a picture of each match with its caption."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,6 @@ from geoglot.archive.pictures import chip_pictures, data_uri
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from geoglot.archive.answers import SearchResult
     from geoglot.types import Match
 
 SHOWN = 24
@@ -18,21 +18,15 @@ SHOWN = 24
 SIDE_PX = 144
 
 
-def result_html(result: SearchResult) -> str:
+def matches_html(matches: Sequence[Match], heading: str) -> str:
     """HTML without scripts; every text of the archive is escaped. Reads the chips of the first matches again."""
-    shown = result.matches[:SHOWN]
+    shown = matches[:SHOWN]
     pictures, unread = chip_pictures(shown, SIDE_PX)
     figures = "".join(_figure(match, pictures.get(match.chip.chip_id)) for match in shown)
-    notes = "".join(f"<div>{escape(each.scene)} cannot be read: {escape(each.reason)}</div>" for each in unread)
-    return f'<div><p>{escape(_facts(result))}</p><div style="display:flex;flex-wrap:wrap">{figures}</div>{notes}</div>'
-
-
-def _facts(result: SearchResult) -> str:
-    count = len(result.matches)
-    places = "1 match" if count == 1 else f"{count} matches"
-    verdict = "Nothing matches; these are the nearest misses. " if result.nothing_matches and count else ""
-    hidden = f", the first {SHOWN} shown" if count > SHOWN else ""
-    return f"{verdict}{places}{hidden}, of {result.total:,} chips, in {result.elapsed_s:.2f} s ({result.path})"
+    notes = [f"{each.scene} cannot be read: {each.reason}" for each in unread]
+    notes += [f"The first {SHOWN} are shown."] if len(matches) > SHOWN else []
+    below = "".join(f"<div>{escape(note)}</div>" for note in notes)
+    return f'<div><p>{escape(heading)}</p><div style="display:flex;flex-wrap:wrap">{figures}</div>{below}</div>'
 
 
 def _figure(match: Match, picture: Image | None) -> str:

@@ -14,10 +14,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from geoglot import __version__
 from geoglot.cli.app import PLAIN
 from geoglot.cli.options import ArchivePath
 from geoglot.errors import GeoglotError
+from geoglot.version import __version__
 
 State = Literal["ok", "optional", "broken"]
 MARKS: dict[State, tuple[str, str]] = {
@@ -177,7 +177,7 @@ def _version(name: str) -> str | None:
 
 
 def _models() -> Iterator[Check]:
-    from geoglot.models.encoder import DEFAULT_MODEL, bundled_models, find_card
+    from geoglot.models.zoo.registry import DEFAULT_MODEL, bundled_models, find_card
 
     reinstall = "Run: pip install --force-reinstall geoglot"
     if DEFAULT_MODEL not in bundled_models():

@@ -302,4 +302,5 @@ def _means(suite: Suite, numbers: Sequence[Number]) -> list[Number]:
         return []
     value = float(np.mean([number.value for number in top]))
     images = sum(number.count for number in top)
-    return [replace(top[0], dataset="mean", split="", source="", value=value, interval=None, count=images)]
+    mean = replace(top[0], dataset="mean", split="", source="", value=value, interval=None, count=images)
+    return [replace(mean, parts=tuple(number.dataset for number in top))]

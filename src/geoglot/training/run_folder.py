@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from geoglot import __version__
 from geoglot.data.pairs import PairSet
 from geoglot.errors import StorageError, UsageError
 from geoglot.training.distributed import World
 from geoglot.training.loop_config import MAY_CHANGE
+from geoglot.version import __version__
 
 RUN, LAST, BEST, FINAL = "run.json", "last.pt", "best.pt", "final.pt"
 
