@@ -13,10 +13,11 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "geoglot"
 
-BASE = {"errors", "types", "version"}
+BASE = {"errors", "types", "config", "version"}
 MAY_IMPORT = {
     "errors": set(),
     "types": {"errors"},
+    "config": {"errors"},
     "version": set(),
     "imagery": BASE,
     "data": BASE | {"imagery"},
