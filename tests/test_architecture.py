@@ -13,11 +13,13 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "geoglot"
 
-BASE = {"errors", "types", "config", "version"}
+BASE = {"errors", "types", "config", "files", "pipeline", "version"}
 MAY_IMPORT = {
     "errors": set(),
     "types": {"errors"},
     "config": {"errors"},
+    "files": {"errors"},
+    "pipeline": set(),
     "version": set(),
     "imagery": BASE,
     "data": BASE | {"imagery"},

@@ -31,7 +31,7 @@ from geoglot.errors import EmptyQueryError, QueryError, UsageError
 
 if TYPE_CHECKING:
     from geoglot.archive.snapshot import Snapshot
-    from geoglot.imagery.scene import Limits
+    from geoglot.imagery.limits import Limits
     from geoglot.models.encoder import DualEncoder, Images
 
 Kind = Literal["text", "image", "chip", "vector"]
