@@ -3,7 +3,7 @@
     python benchmarks/text_side.py [--words 10000] [--captions rsicd/captions.jsonl]
 
 Needs the extras `parts` and `export`. The head is the identity, so that vectors are USE's own. Agreement is the cosine
-to the encoder with all its words, in float: of the glossary's names in a sentence frame of each language, and of captions.
+to the encoder with all its words, in float: of the glossary's names in sentences of each language, and of captions.
 The glossary is not among what chooses the words here; a released model keeps its words, too.
 """
 
@@ -79,8 +79,9 @@ def _sizes(folder: Path) -> None:
 
 def _cold(folder: Path, runs: int) -> None:
     code = COLD.format(folder=str(folder))
-    done = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(runs)]
-    wall, cpu = zip(*(map(float, one.stdout.split()) for one in done), strict=True)
+    command = [sys.executable, "-c", code]
+    done = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(runs)]
+    wall, cpu = zip(*(map(float, line.split()) for line in done), strict=True)
     print(f"first sentence of a process: {statistics.median(wall):.3f} s wall, {statistics.median(cpu):.3f} s of CPU")
 
 
