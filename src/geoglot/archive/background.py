@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from geoglot.archive.manifest import write_atomically
 from geoglot.archive.snapshot import Snapshot
 from geoglot.errors import StorageError
+from geoglot.files import write_atomically
 from geoglot.models.card import Card
 from geoglot.models.encoder import DualEncoder, Vectors, background_prompts
 from geoglot.scoring.calibration import SAMPLE, SEED, Scorer, sample_rows

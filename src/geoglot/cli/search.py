@@ -17,8 +17,9 @@ from geoglot.errors import EmptyQueryError, UnknownNameError, UsageError
 from geoglot.types import TimeRange
 
 if TYPE_CHECKING:
+    from geoglot.archive.answers import SearchResult
     from geoglot.archive.filters import Filter
-    from geoglot.archive.query import SearchResult, Term
+    from geoglot.archive.query import Term
 
 FORMATS = ("table", "json", "geojson", "csv", "parquet")
 

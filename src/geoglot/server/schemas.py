@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from collections.abc import Callable, Collection, Mapping
@@ -118,7 +117,6 @@ def _request(kind: type[R], values: Mapping[str, Any]) -> R:
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
-@functools.cache
 def _model(kind: type[Any], *, as_text: bool, only: frozenset[str] = frozenset()) -> type[BaseModel]:
     """A model of a request's fields, as a body or as a query string has them."""
     hints, special = get_type_hints(kind), QUERY if as_text else {}

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.pipeline import Stages
+from geoglot.pipeline import Stages
 from geoglot.scoring.enlarge import linear_weights
 from geoglot.tasks.segment.scores import Bools, Floats, ScoreMap
 from geoglot.tasks.segment.windows import Picture, Plan

@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.pipeline import Stages
 from geoglot.models.encoder import DenseEncoder
+from geoglot.pipeline import Stages
 from geoglot.scoring.enlarge import enlarged
 from geoglot.scoring.windows import Blend, hills
 from geoglot.tasks.segment.classes import Presence, Prompts, best_of
