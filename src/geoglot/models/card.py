@@ -6,12 +6,12 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from geoglot.errors import ModelFileError, ModelNotFoundError
-from geoglot.models.towers.architecture import Architecture
+from geoglot.models.towers.architecture import Architecture, identity_of
 from geoglot.models.zoo.origin import NO_DOUBTS, Doubts, Licence, Preprocess, Source, TokenizerSource, from_table
 
 CARD_FILE = "card.toml"
@@ -88,7 +88,8 @@ class Card:
     def fingerprint(self) -> str:
         """16 hex digits over weights, tokenizer, shape and preprocessing: equal means that vectors are comparable."""
         parts = [str(self.image_px), str(self.dim), *(f"{role}:{sha}" for role, (_, sha) in sorted(self.files.items()))]
-        parts += [json.dumps(asdict(part), sort_keys=True) for part in (self.architecture, self.preprocess) if part]
+        described = (identity_of(part) for part in (self.architecture, self.preprocess) if part)
+        parts += [json.dumps(values, sort_keys=True) for values in described]
         return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
     @property
