@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from geoglot.archive.evidence import Judge, Scores, spread
 from geoglot.archive.rerank import CANDIDATES
-from geoglot.data.regions.open import open_regions
+from geoglot.data.regions import open_regions
 from geoglot.data.regions.schema import RegionSet, RegionSource
 from geoglot.evaluation.small_objects import (
     SMALL_PX,
@@ -40,7 +40,8 @@ from geoglot.evaluation.small_objects import (
     small_object_recall,
 )
 from geoglot.imagery.grid import chip_windows
-from geoglot.models.encoder import DenseEncoder, dense, load_encoder
+from geoglot.models.encoder import DenseEncoder, dense
+from geoglot.models.load import load_encoder
 from geoglot.types import Window
 
 CHIP_PX = 256

@@ -7,8 +7,9 @@ kill -9, and be repeated: what was committed is skipped, what was in flight is r
 
 from __future__ import annotations
 
+import fnmatch
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from geoglot.archive.ingest_plan import (
 from geoglot.archive.ingest_report import Failure, IngestReport, Progress, StageClock, write_report
 from geoglot.archive.ingest_stages import (
     BATCH,
+    Bounds,
     ChipRead,
     ChipsEncoded,
     Mark,
@@ -37,12 +39,14 @@ from geoglot.archive.ingest_stages import (
 )
 from geoglot.archive.manifest import Manifest, read_manifest
 from geoglot.archive.pipeline import Stages
+from geoglot.archive.snapshot_writer import finish
 from geoglot.archive.staging import StagedScene
 from geoglot.archive.store import Store
-from geoglot.errors import ArchiveMismatchError, ArchiveNotFoundError
+from geoglot.errors import ArchiveMismatchError, ArchiveNotFoundError, UnknownNameError
+from geoglot.imagery.addresses import Source
 from geoglot.imagery.grid import ChipGrid
-from geoglot.imagery.scene import Limits
-from geoglot.imagery.sources import Source
+from geoglot.imagery.limits import Limits
+from geoglot.imagery.reach import Reach, given
 from geoglot.models.card import Card
 from geoglot.models.encoder import DualEncoder
 from geoglot.types import SceneInfo
@@ -64,6 +68,7 @@ def ingest(
     prune: bool = True,
     dry_run: bool = False,
     limits: Limits | None = None,
+    reach: Reach | None = None,
     batch: int = BATCH,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> IngestReport:
@@ -80,6 +85,7 @@ def ingest(
         prune: Drop scenes whose file is gone from an indexed folder or glob, or that a STAC document no longer lists.
         dry_run: Only say what would be done; reads no pixels and writes nothing.
         limits: Largest scenes to accept; default `Limits()`.
+        reach: Where scenes may lie; default: folders, and servers, that the specs name, and public servers.
         batch: Chips per call of the encoder.
         on_progress: Called in the calling thread as chips and scenes are written.
 
@@ -93,12 +99,13 @@ def ingest(
         StorageError: The disk is full; what was committed is kept.
     """
     folder = Path(archive_path)
-    listing = list_sources([specs] if isinstance(specs, (str, Path, Source)) else specs)
-    run = _Run(folder, listing, prune, on_progress)
+    specs = [specs] if isinstance(specs, (str, Path, Source)) else list(specs)
+    reach = reach or given(*(spec.uri if isinstance(spec, Source) else str(spec) for spec in specs))
+    run = _Run(folder, list_sources(specs, reach), prune, Bounds(limits or Limits(), reach), on_progress)
     if dry_run:
         return run.rehearse(encoder.card, grid)
     with _open_or_create(folder, encoder.card, grid) as store:
-        run.carry_out(store, encoder, limits or Limits(), batch)
+        run.carry_out(store, encoder, batch)
         report = run.report(encoder.card, store.manifest)
         write_report(report)
     return report
@@ -135,11 +142,17 @@ class _Run:
     """One ingest on its way: what was planned and what came of it."""
 
     def __init__(
-        self, folder: Path, listing: Listing, prune: bool, on_progress: Callable[[Progress], None] | None
+        self,
+        folder: Path,
+        listing: Listing,
+        prune: bool,
+        bounds: Bounds,
+        on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self._folder = folder
         self._listing = listing
         self._prune = prune
+        self._bounds = bounds
         self._on_progress = on_progress
         self._started = time.perf_counter()
         self._started_at = datetime.now(UTC)
@@ -165,23 +178,24 @@ class _Run:
         self._removed = self._plan.removed
         return self.report(card, manifest, dry_run=True)
 
-    def carry_out(self, store: Store, encoder: DualEncoder, limits: Limits, batch: int) -> None:
+    def carry_out(self, store: Store, encoder: DualEncoder, batch: int) -> None:
         """Plan, write, remove, tidy up."""
         scenes = store.scenes()
         listings = self._make_plan(record.info for record in scenes.values())
         # First with all that was ever listed: if this run is killed, the next still knows what to drop.
         self._remember(listings, keep=True)
-        self._write_scenes(store, encoder, limits, batch)
+        self._write_scenes(store, encoder, batch)
         with self._clock.time("write"):
             gone = set(self._plan.removed)
             store.remove_scenes(key for key, record in scenes.items() if record.info.uri in gone)
             self._removed = self._plan.removed
             self._remember(listings, keep=not self._prune)
-            store.finish()
+            finish(store)
 
     def _make_plan(self, scenes: Iterable[SceneInfo]) -> dict[str, tuple[str, ...]]:
         listings = read_listings(self._folder)
-        self._plan = make_plan(self._listing, scenes, dropped_uris(listings, self._listing), prune=self._prune)
+        dropped = dropped_uris(listings, self._listing)
+        self._plan = make_plan(self._listing, scenes, dropped, self._bounds.reach, prune=self._prune)
         self._failed += self._plan.failed
         return listings
 
@@ -189,10 +203,10 @@ class _Run:
         if self._listing.documents:
             write_listings(self._folder, merged_listings(listings, self._listing, keep=keep))
 
-    def _write_scenes(self, store: Store, encoder: DualEncoder, limits: Limits, batch: int) -> None:
+    def _write_scenes(self, store: Store, encoder: DualEncoder, batch: int) -> None:
         grid, size = ChipGrid.from_dict(store.manifest.grid), encoder.card.image_px
         with Stages(BELT_BYTES) as stages:
-            read = stages.ahead(read_scenes(self._plan.todo, grid, size, limits, self._clock), _weigh)
+            read = stages.ahead(read_scenes(self._plan.todo, grid, size, self._bounds, self._clock), _weigh)
             encoded = stages.ahead(encode_chips(read, encoder, self._clock, batch), _weigh)
             staged: StagedScene | None = None
             for event in encoded:
@@ -256,3 +270,37 @@ def _weigh(event: Mark | ChipRead | ChipsEncoded) -> int:
             return vectors.nbytes + CHIP_BYTES * len(chips)
         case _:
             return CHIP_BYTES
+
+
+def remove_scenes(archive_path: str | Path, names: Sequence[str]) -> tuple[SceneInfo, ...]:
+    """Drop scenes and their chips, all in one commit; the files themselves are not touched.
+
+    Args:
+        archive_path: Folder of the archive.
+        names: Scene ids, file names, paths or URLs, or shell patterns of these. A folder stands for all it holds.
+
+    Returns:
+        The scenes dropped, sorted by path.
+
+    Raises:
+        UnknownNameError: A name stands for no scene; then nothing is dropped.
+        ArchiveBusyError: Another process is writing.
+    """
+    with Store.open(archive_path, write=True) as store:
+        scenes = [record.info for record in store.scenes().values()]
+        gone = {info.scene_id: info for name in names for info in _named(name, scenes)}
+        store.remove_scenes(gone)
+        finish(store)
+    return tuple(sorted(gone.values(), key=lambda info: info.uri))
+
+
+def _named(name: str, scenes: Sequence[SceneInfo]) -> list[SceneInfo]:
+    """Scenes of that very name first: a file may well be called `a[1].tif`."""
+    path = Path(name).expanduser().absolute()
+    exact, patterns = {name, str(path)}, (name, str(path))
+    named = [i for i in scenes if exact & {i.scene_id, i.name, i.uri} or path in Path(i.uri).parents]
+    if not named:
+        named = [i for i in scenes if any(fnmatch.fnmatchcase(t, p) for t in (i.name, i.uri) for p in patterns)]
+    if not named:
+        raise UnknownNameError("scene", name, [info.name for info in scenes[:200]])
+    return named

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geoglot.cli.app import PLAIN, VerbGroup
-from geoglot.cli.options import ArchivePath, ModelName
+from geoglot.cli.options import AllowedHosts, ArchivePath, ModelName, Roots, reach_of
 
 if TYPE_CHECKING:
     from geoglot.archive.archive import ArchiveInfo
@@ -51,6 +51,8 @@ def add(
     keep: Annotated[bool, typer.Option("--keep", help="Keep scenes whose files are gone.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 if any scene could not be used.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be done; write nothing.")] = False,
+    root: Roots = None,
+    allow_host: AllowedHosts = None,
     as_json: AsJson = False,
 ) -> None:
     """Add new scenes, replace changed ones, drop those whose files are gone; unchanged scenes are skipped.
@@ -59,12 +61,21 @@ def add(
     """
     from geoglot.archive.ingest import ingest
     from geoglot.cli.screen import ingest_progress
-    from geoglot.models.encoder import load_encoder
+    from geoglot.models.load import load_encoder
 
     encoder = load_encoder(_model_of(archive, model))
     grid = _grid(archive, encoder.card, chip_m, overlap)
     with ingest_progress() as show:
-        report = ingest(archive, sources, encoder, grid, prune=not keep, dry_run=dry_run, on_progress=show)
+        report = ingest(
+            archive,
+            sources,
+            encoder,
+            grid,
+            prune=not keep,
+            dry_run=dry_run,
+            reach=reach_of(root, allow_host),
+            on_progress=show,
+        )
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
     else:
@@ -76,7 +87,7 @@ def add(
 def _model_of(archive: Path, model: str | None) -> str:
     """The model asked for, or the one an existing archive was built with, or the bundled one."""
     from geoglot.archive.manifest import MANIFEST_FILE, read_manifest
-    from geoglot.models.encoder import DEFAULT_MODEL
+    from geoglot.models.zoo.registry import DEFAULT_MODEL
 
     if model is not None:
         return model
@@ -107,7 +118,7 @@ def remove(
     as_json: AsJson = False,
 ) -> None:
     """Take scenes out of the archive. Their files are not touched; indexing their folder again brings them back."""
-    from geoglot.archive.removal import remove_scenes
+    from geoglot.archive.ingest import remove_scenes
     from geoglot.cli.screen import plural, results
 
     gone = [info.uri for info in remove_scenes(archive, scenes)]

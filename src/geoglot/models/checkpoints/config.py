@@ -15,9 +15,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from geoglot.config import from_table
+from geoglot.errors import UsageError
 from geoglot.models.checkpoints.zipped import refuse
 from geoglot.models.towers.architecture import Activation, TextPooling
-from geoglot.models.zoo.origin import Preprocess, from_table
+from geoglot.models.zoo.origin import Preprocess
 
 ACTIVATIONS: dict[str, Activation] = {
     "quick_gelu": "quick_gelu",
@@ -191,8 +193,8 @@ def _preprocess(path: Path, table: Table) -> Preprocess:
     values = {key: value for key, value in table.items() if key in known and value is not None}
     values["resize"] = table.get("resize_mode") or "shortest"
     try:
-        return from_table(Preprocess, values)
-    except (TypeError, ValueError) as error:
+        return from_table(Preprocess, values, "preprocess_cfg")
+    except UsageError as error:
         refuse(path, f"its preprocess_cfg is not known ({error})", "Give a card that says how images become input.")
 
 
