@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoglot.archive.answers import SearchResult
 from geoglot.archive.calibrate import Background, confidences, load_background
 from geoglot.archive.filters import Filter, Selection, select
 from geoglot.archive.heat import Frame, heat_map
 from geoglot.archive.listing import ChipVectors, Listing, list_chips
-from geoglot.archive.lock import writer_active
 from geoglot.archive.manifest import Manifest, read_manifest
-from geoglot.archive.query import SearchResult, Term, parse_terms, query_vector
+from geoglot.archive.query import Term, parse_terms, query_vector
 from geoglot.archive.ranking import EXACT_LIMIT, ExactRanker, Hit, Ranker, Scan, hits
 from geoglot.archive.records import SceneRecord
 from geoglot.archive.snapshot import NO_DATE, Arrays, Snapshot, load_snapshot, state_key
@@ -134,10 +134,11 @@ class Archive:
         if key == self._snapshot.key:
             return self
         snapshot = load_snapshot(self.path, key)
-        if snapshot is None and (writer_active(self.path) or state_key(self.path) != key):
-            return self
-        # One that is loaded is not looked for again: the next writer may have begun, and that state has no snapshot.
         if snapshot is None:
+            from geoglot.archive.store import writer_active
+
+            if writer_active(self.path) or state_key(self.path) != key:
+                return self
             snapshot = open_snapshot(self.path)
         fresh = Archive(self.path, _manifest_for(self.path, self.encoder), snapshot, self.encoder, self.reach)
         if self.encoder is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from geoglot.config import from_table, read_toml
 from geoglot.errors import ModelFileError, ModelNotFoundError, UsageError
+from geoglot.files import sha256
 from geoglot.models.towers.architecture import Architecture, identity_of
 from geoglot.models.zoo.origin import NO_DOUBTS, Doubts, Licence, Preprocess, Source, TokenizerSource
 
@@ -127,18 +128,12 @@ class Card:
             ModelFileError: A file is missing or differs.
         """
         for role, (name, expected) in self.files.items():
-            found = sha256(self.file(role))
-            if found != expected:
+            digest = sha256(self.file(role))
+            if digest != expected:
                 raise ModelFileError(
-                    f"{name} of model {self.name!r} is damaged: sha256 {found[:12]}…, the card says {expected[:12]}…",
+                    f"{name} of model {self.name!r} is damaged: sha256 {digest[:12]}…, the card says {expected[:12]}…",
                     hint="Copy or install the model again.",
                 )
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file; constant memory."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_card(folder: Path) -> Card:
