@@ -38,7 +38,6 @@ from geoglot.archive.ingest_stages import (
     read_scenes,
 )
 from geoglot.archive.manifest import Manifest, read_manifest
-from geoglot.archive.pipeline import Stages
 from geoglot.archive.snapshot_writer import finish
 from geoglot.archive.staging import StagedScene
 from geoglot.archive.store import Store
@@ -49,6 +48,7 @@ from geoglot.imagery.limits import Limits
 from geoglot.imagery.reach import Reach, given
 from geoglot.models.card import Card
 from geoglot.models.encoder import DualEncoder
+from geoglot.pipeline import Stages
 from geoglot.types import SceneInfo
 
 BELT_BYTES = 8 << 20

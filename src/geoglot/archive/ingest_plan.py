@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from geoglot.archive.ingest_report import Failure
-from geoglot.archive.manifest import write_atomically
 from geoglot.errors import ArchiveDamagedError, SourceError
+from geoglot.files import write_atomically
 from geoglot.imagery.addresses import SUFFIXES, Source, fingerprint
 from geoglot.imagery.reach import Reach, is_url
 from geoglot.imagery.sources import STAC_SUFFIXES, find_sources
