@@ -59,7 +59,6 @@ def thumbnail(scene: Scene, window: Window, side_px: int) -> Image:
     return Image.fromarray(np.dstack([pixels.rgb, alpha]))
 
 
-<<<<<<< HEAD
 def data_uri(picture: Image) -> str:
     """A picture as a WebP data URI; alpha is kept."""
     stream = io.BytesIO()
@@ -67,12 +66,9 @@ def data_uri(picture: Image) -> str:
     return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def chip_pictures(matches: Iterable[Match], side_px: int) -> tuple[dict[str, Image], tuple[Unread, ...]]:
-=======
 def chip_pictures(
     matches: Iterable[Match], side_px: int, reach: Reach = PUBLIC
 ) -> tuple[dict[str, Image], tuple[Unread, ...]]:
->>>>>>> main
     """The chips of matches, by chip id; every scene is opened once.
 
     Args:

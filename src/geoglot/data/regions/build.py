@@ -29,11 +29,8 @@ from geoglot.data.regions.categories import CategoryIds, category_ids
 from geoglot.data.regions.mgrs import FILE, FOLDER, NO_CATEGORY
 from geoglot.data.regions.schema import Region, RegionRecord, RegionSet
 from geoglot.errors import StorageError, UsageError
-<<<<<<< HEAD
-from geoglot.version import __version__
-=======
 from geoglot.files import write_atomically
->>>>>>> main
+from geoglot.version import __version__
 
 MANIFEST, PART = "manifest.json", "records.part.jsonl"
 Row = dict[str, Any]
