@@ -271,6 +271,8 @@ def install(
 
     loaded = load_for_card(checkpoint, card, activation=activation)
     values = {**values, "architecture": asdict(loaded.architecture)}
+    if card is None and loaded.preprocess is not None:
+        values["preprocess"] = asdict(loaded.preprocess)
     values["converted"] = _record(checkpoint, fetched, loaded.source)
     with writing(str(values["name"])) as folder:
         write_safetensors(loaded.tensors, folder / WEIGHTS_FILE, {"geoglot.activation": loaded.architecture.activation})
