@@ -1,4 +1,4 @@
-"""Every error geoglot raises on purpose. The tree:
+"""Every error geoglot raises on purpose.
 
     GeoglotError
     ├── UsageError                 an argument is wrong (also a ValueError)
