@@ -165,7 +165,7 @@ def _shown(found: SearchResult, least: float | None, show_all: bool) -> SearchRe
 
 
 def _comment(found: SearchResult, shown: SearchResult, wanted: Filter, skip: int) -> None:
-    """What the answer itself does not say, on stderr."""
+    """Notes on the answer, on stderr."""
     from geoglot.cli.screen import notes, plural, say, seconds
 
     if wanted.bbox and wanted.bbox.crosses_antimeridian:

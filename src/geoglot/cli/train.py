@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from geoglot.cli.app import PLAIN
+from geoglot.training.registry import RECIPES
 
 app = typer.Typer(**PLAIN)
 
@@ -15,7 +16,7 @@ app = typer.Typer(**PLAIN)
 @app.command()
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(help="contrastive, farslip, gaia, mini, purify or upsample.", show_default=False)
+        str | None, typer.Argument(help=f"One of {', '.join(RECIPES)}.", show_default=False)
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="The recipe's settings, TOML.")] = None,
     like: Annotated[Path | None, typer.Option(metavar="FILE", help="Repeat an earlier run: its run.json.")] = None,

@@ -1,1 +1,1 @@
-"""What can be done with an archive beyond searching."""
+"""Tasks: everything that can be done with an archive beyond searching."""
