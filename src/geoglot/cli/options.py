@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from geoglot.data.glossary import Scale
+
 ArchivePath = Annotated[
     Path,
     typer.Option("--archive", "-a", envvar="GEOGLOT_ARCHIVE", metavar="FOLDER", help="The archive.", show_default=True),
@@ -15,4 +17,9 @@ ArchivePath = Annotated[
 ModelName = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="A model: geoglot models list. Default: the archive's own."),
+]
+
+Definitions = Annotated[
+    Scale | None,
+    typer.Option(help="Let what a named thing looks like join its name: in fine pictures, in coarse ones, or both."),
 ]

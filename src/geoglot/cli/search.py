@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from geoglot.cli.app import PLAIN
-from geoglot.cli.options import ArchivePath, ModelName
+from geoglot.cli.options import ArchivePath, Definitions, ModelName
 from geoglot.errors import EmptyQueryError, UnknownNameError, UsageError
 from geoglot.types import Bbox, TimeRange
 
@@ -91,6 +91,7 @@ def search(
         Path | None, typer.Option("--map", metavar="FILE", help="Draw them on a map page, e.g. map.html.")
     ] = None,
     model: ModelName = None,
+    definitions: Definitions = None,
 ) -> None:
     """Ask an archive a question. `search` may be left out.
 
@@ -113,7 +114,7 @@ def search(
         scenes=tuple(scene or ()),
     )
     skip = _offset(offset, page, limit)
-    opened = Archive.open(archive, load_encoder(model or _model_of(archive)))
+    opened = Archive.open(archive, load_encoder(model or _model_of(archive), definitions=definitions))
     found = opened.search(terms, wanted, limit=limit, offset=skip, merge=not no_merge, point=candidates * point)
     result = _shown(found, min_confidence, show_all)
     _comment(found, result, wanted, skip)

@@ -13,7 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 from geoglot.cli.app import PLAIN
-from geoglot.cli.options import ArchivePath
+from geoglot.cli.options import ArchivePath, Definitions
+from geoglot.data.glossary import Scale
 from geoglot.errors import UsageError
 from geoglot.tasks.registry import TASKS, Task
 
@@ -66,11 +67,11 @@ def tasks() -> None:
 def _command(task: Task) -> Callable[..., None]:
     """A function that Typer can read: one option for each field of the task's request."""
 
-    def command(archive: Path, **values: Any) -> None:
-        _run(task, archive, values.pop("output", None), values)
+    def command(archive: Path, definitions: Scale | None, **values: Any) -> None:
+        _run(task, archive, definitions, values.pop("output", None), values)
 
     hints = get_type_hints(task.request_type)
-    parameters = [_parameter("archive", ArchivePath, Path(".geoglot"))]
+    parameters = [_parameter("archive", ArchivePath, Path(".geoglot")), _parameter("definitions", Definitions, None)]
     for field in fields(task.request_type):
         kind, metavar = (bool, None) if hints[field.name] is bool else KINDS[hints[field.name]]
         option = typer.Option(help=_sentence(field.metadata["help"]), metavar=metavar)
@@ -92,13 +93,13 @@ def _sentence(help: str) -> str:
     return f"{help[0].upper()}{help[1:]}."
 
 
-def _run(task: Task, archive: Path, output: Path | None, values: dict[str, Any]) -> None:
+def _run(task: Task, archive: Path, definitions: Scale | None, output: Path | None, values: dict[str, Any]) -> None:
     from geoglot.archive.archive import Archive
     from geoglot.archive.manifest import read_manifest
     from geoglot.cli.screen import say
     from geoglot.models.load import load_encoder
 
-    encoder = load_encoder(read_manifest(archive).model)
+    encoder = load_encoder(read_manifest(archive).model, definitions=definitions)
     opened = Archive.open(archive, encoder)
     request = task.request_type(
         **{name: _value(name, value, encoder) for name, value in values.items() if value is not None}
