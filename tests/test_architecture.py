@@ -12,10 +12,13 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "geoglot"
 
-BASE = {"errors", "types", "__version__"}
+BASE = {"errors", "types", "config", "files", "pipeline", "__version__"}
 MAY_IMPORT = {
     "errors": set(),
     "types": {"errors"},
+    "config": {"errors"},
+    "files": {"errors"},
+    "pipeline": set(),
     "imagery": BASE,
     "data": BASE | {"imagery"},
     "models": BASE | {"imagery", "data"},

@@ -32,7 +32,7 @@ from geoglot.types import Match
 
 if TYPE_CHECKING:
     from geoglot.archive.snapshot import Snapshot
-    from geoglot.imagery.scene import Limits
+    from geoglot.imagery.limits import Limits
     from geoglot.models.encoder import DualEncoder, Images
 
 Kind = Literal["text", "image", "chip", "vector"]

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from geoglot.data.glossary import Scale
 
+if TYPE_CHECKING:
+    from geoglot.imagery.reach import Reach
+
 ArchivePath = Annotated[
     Path,
     typer.Option("--archive", "-a", envvar="GEOGLOT_ARCHIVE", metavar="FOLDER", help="The archive.", show_default=True),
+]
+
+Roots = Annotated[
+    list[Path] | None,
+    typer.Option("--root", metavar="FOLDER", help="Links of scenes may lead below this folder; repeat for several."),
+]
+
+AllowedHosts = Annotated[
+    list[str] | None,
+    typer.Option("--allow-host", metavar="NAME", help="Read from this server on a private network; repeat."),
 ]
 
 ModelName = Annotated[
@@ -23,3 +36,10 @@ Definitions = Annotated[
     Scale | None,
     typer.Option(help="Let what a named thing looks like join its name: in fine pictures, in coarse ones, or both."),
 ]
+
+
+def reach_of(roots: list[Path] | None, hosts: list[str] | None) -> Reach:
+    """What a command may read."""
+    from geoglot.imagery.reach import Reach
+
+    return Reach(tuple(roots or ()), tuple(hosts or ()))

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from geoglot import __version__
 from geoglot.errors import DownloadError, MissingExtraError, ModelFileError, TermsError, UsageError
-from geoglot.models.card import Card, read_card, sha256
+from geoglot.files import sha256
+from geoglot.models.card import Card, read_card
 from geoglot.models.encoder import Images
 from geoglot.models.towers.architecture import Activation, Architecture
 from geoglot.models.zoo.card_toml import card_values, write_card
