@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoglot.archive.answers import SearchResult
 from geoglot.archive.calibrate import Background, confidences, load_background
 from geoglot.archive.filters import Filter, Selection, select
 from geoglot.archive.heat import Frame, heat_map
 from geoglot.archive.listing import ChipVectors, Listing, list_chips
 from geoglot.archive.manifest import Manifest, read_manifest
-from geoglot.archive.query import SearchResult, Term, parse_terms, query_vector
+from geoglot.archive.query import Term, parse_terms, query_vector
 from geoglot.archive.ranking import EXACT_LIMIT, ExactRanker, Hit, Ranker, Scan, hits
 from geoglot.archive.records import SceneRecord
 from geoglot.archive.snapshot import NO_DATE, Arrays, Snapshot, load_snapshot, state_key
