@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from geoglot import __version__
 from geoglot.errors import (
     ArchiveDamagedError,
     ArchiveMismatchError,
@@ -17,6 +16,7 @@ from geoglot.errors import (
 )
 from geoglot.files import write_atomically
 from geoglot.models.card import Card
+from geoglot.version import __version__
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "archive.json"

@@ -7,8 +7,6 @@ over one degree the error stays under a thousandth of the scene's side below 60 
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoglot.archive.pictures import Unread, chip_pictures, open_again, thumbnail
+from geoglot.archive.pictures import Unread, chip_pictures, data_uri, open_again, thumbnail
 from geoglot.errors import SceneError, SourceError, StorageError
 from geoglot.imagery.reach import PUBLIC, Reach
 from geoglot.types import Match, SceneInfo, Window
@@ -166,13 +164,6 @@ def _match_record(match: Match, picture: Image | None) -> dict[str, Any]:
         "merged": match.merged,
         "image": data_uri(picture) if picture else None,
     }
-
-
-def data_uri(picture: Image) -> str:
-    """A picture as a WebP data URI; alpha is kept."""
-    stream = io.BytesIO()
-    picture.save(stream, "WEBP", quality=74, method=4)
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def _embed(data: dict[str, Any]) -> str:

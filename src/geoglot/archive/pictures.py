@@ -6,6 +6,8 @@ empty frame and named in the return value, so that the caller can say so.
 
 from __future__ import annotations
 
+import base64
+import io
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -55,6 +57,13 @@ def thumbnail(scene: Scene, window: Window, side_px: int) -> Image:
     pixels = scene.read(window, (max(1, round(window.height * scale)), max(1, round(window.width * scale))))
     alpha = np.where(pixels.valid, 255, 0).astype(np.uint8)
     return Image.fromarray(np.dstack([pixels.rgb, alpha]))
+
+
+def data_uri(picture: Image) -> str:
+    """A picture as a WebP data URI; alpha is kept."""
+    stream = io.BytesIO()
+    picture.save(stream, "WEBP", quality=74, method=4)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def chip_pictures(

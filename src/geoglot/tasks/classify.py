@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.archive.archive import Archive
-from geoglot.archive.request import Question
+from geoglot.archive.request import SearchRequest, option
 from geoglot.errors import UsageError
-from geoglot.tasks.registry import option
+from geoglot.models.encoder import DualEncoder
 
 MAX_LABELS = 64
 
@@ -39,8 +39,8 @@ def classify(archive: Archive, request: ClassifyRequest) -> dict[str, Any]:
     """
     if (request.picture is None) == (request.chip is None):
         raise UsageError("give either a picture or a chip", hint="A picture is a token from /pictures.")
-    asked = Question(like=(request.chip,)) if request.chip else Question(image=(request.picture or "",))
-    vector = archive.query_vector(asked.terms(archive))
+    subject = SearchRequest(like=(request.chip,)) if request.chip else SearchRequest(image=(request.picture or "",))
+    vector = archive.query_vector(subject.terms(archive))
     share = probabilities(vector[None], label_vectors(archive, request.labels), temperature(archive))[0]
     ranked = sorted(zip(request.labels, share.tolist(), strict=True), key=lambda pair: -pair[1])
     return {"labels": [{"label": label, "probability": round(value, 6)} for label, value in ranked]}
@@ -53,15 +53,25 @@ def label_vectors(archive: Archive, labels: Sequence[str]) -> Vectors:
         UsageError: Fewer than two labels or more than MAX_LABELS, a label twice, or an archive without its model.
         QueryError: A label is empty, or no word of it is known to the model.
     """
+    if archive.encoder is None:
+        raise UsageError("the archive was opened without a model", hint="Archive.open(path, load_encoder(name))")
+    return encode_labels(archive.encoder, labels)
+
+
+def encode_labels(encoder: DualEncoder, labels: Sequence[str]) -> Vectors:
+    """Unit vectors of labels, float32 [K, D].
+
+    Raises:
+        UsageError: Fewer than two labels or more than MAX_LABELS, or a label twice.
+        QueryError: A label is empty, or no word of it is known to the model.
+    """
     if not 2 <= len(labels) <= MAX_LABELS:
         raise UsageError(
             f"{len(labels)} labels are given; 2 to {MAX_LABELS} are possible", hint="Name what may be there."
         )
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise UsageError(f"the label {twice[0]!r} is given twice", hint="Leave one out.")
-    if archive.encoder is None:
-        raise UsageError("the archive was opened without a model", hint="Archive.open(path, load_encoder(name))")
-    return archive.encoder.encode_texts(list(labels))
+    return encoder.encode_texts(list(labels))
 
 
 def temperature(archive: Archive) -> float:

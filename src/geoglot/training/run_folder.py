@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from geoglot import __version__
 from geoglot.data.pairs import PairSet
 from geoglot.errors import StorageError, UsageError
 from geoglot.files import replacing, write_atomically
 from geoglot.training.distributed import World
 from geoglot.training.loop_config import MAY_CHANGE
+from geoglot.version import __version__
 
 RUN, LAST, BEST, FINAL = "run.json", "last.pt", "best.pt", "final.pt"
 MAKE_ROOM = "Make room; the run can be resumed."

@@ -24,13 +24,13 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from geoglot import __version__
 from geoglot.data.regions.captions import Captioner, Captions, TemplateCaptioner
 from geoglot.data.regions.categories import CategoryIds, category_ids
 from geoglot.data.regions.mgrs import FILE, FOLDER, NO_CATEGORY
 from geoglot.data.regions.schema import Region, RegionRecord, RegionSet
 from geoglot.errors import StorageError, UsageError
 from geoglot.files import write_atomically
+from geoglot.version import __version__
 
 MANIFEST, PART = "manifest.json", "records.part.jsonl"
 Row = dict[str, Any]

@@ -14,7 +14,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from geoglot import __version__
 from geoglot.errors import DownloadError, MissingExtraError, ModelFileError, TermsError, UsageError
 from geoglot.files import sha256
 from geoglot.models.card import Card, read_card
@@ -33,6 +32,7 @@ from geoglot.models.zoo.registry import (
     split_hub,
 )
 from geoglot.models.zoo.store import downloads, installed_models, is_installed, place, writing
+from geoglot.version import __version__
 
 WEIGHTS_FILE = "model.safetensors"
 TOKENIZERS = {
@@ -271,6 +271,8 @@ def install(
 
     loaded = load_for_card(checkpoint, card, activation=activation)
     values = {**values, "architecture": asdict(loaded.architecture)}
+    if card is None and loaded.preprocess is not None:
+        values["preprocess"] = asdict(loaded.preprocess)
     values["converted"] = _record(checkpoint, fetched, loaded.source)
     with writing(str(values["name"])) as folder:
         write_safetensors(loaded.tensors, folder / WEIGHTS_FILE, {"geoglot.activation": loaded.architecture.activation})
