@@ -297,7 +297,7 @@ def scores_of(encoder: DenseEncoder, data: Path) -> dict[str, Callable[[], dict[
 
 def pointing(encoder: DenseEncoder, data: Path) -> dict[str, Any]:
     """Share of (image, class) pairs whose best place lies inside an instance of the class."""
-    from geoglot.evaluation.pointing import pointing_accuracy
+    from measures.pointing import pointing_accuracy
 
     made = pointing_accuracy(encoder, open_regions(RegionSource("vhr10", "coco", split="test"), data))
     return {"value": made.accuracy, "interval": made.interval, "in_outline": made.in_outline, "pairs": made.pairs}
