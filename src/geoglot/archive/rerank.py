@@ -94,8 +94,8 @@ def _resized(images: Images, size: tuple[int, int]) -> Images:
 
     if images.shape[1:3] == size or not len(images):
         return images if len(images) else np.zeros((0, *size, 3), np.uint8)
-    wanted = (size[1], size[0])
-    return np.stack([np.asarray(Image.fromarray(i).resize(wanted, Image.Resampling.BICUBIC)) for i in images])
+    width_height = (size[1], size[0])
+    return np.stack([np.asarray(Image.fromarray(i).resize(width_height, Image.Resampling.BICUBIC)) for i in images])
 
 
 def closer_maps(encoder: DenseEncoder, chips: Images, scorer: Scorer, queries: Vectors) -> tuple[Scores, Scores]:

@@ -177,12 +177,12 @@ def _found(protocol: str, shared: str, columns: Sequence[str], across: bool) -> 
 
 
 def _notes(group: Sequence[Number]) -> tuple[str, ...]:
-    told = {f"{n.dataset}: read as {n.source}" for n in group if n.source}
-    told |= {f"{n.model} on {n.dataset}: {note}" for n in group for note in n.notes}
+    facts = {f"{n.dataset}: read as {n.source}" for n in group if n.source}
+    facts |= {f"{n.model} on {n.dataset}: {note}" for n in group for note in n.notes}
     tied = [n for n in group if n.tied is not None and n.tied - n.value > 0.005]
     kinder = "would be {:.2f} if every tie went its way"
     notes = [f"{n.model}: {n.dataset} {n.metric} {n.value:.2f} {kinder.format(n.tied)}" for n in tied]
-    return (*sorted(told), *_averages(group), *notes)
+    return (*sorted(facts), *_averages(group), *notes)
 
 
 def _averages(group: Sequence[Number]) -> list[str]:
@@ -212,8 +212,8 @@ def _json(numbers: Sequence[Number]) -> str:
 def beside_all(numbers: Sequence[Number]) -> list[Published]:
     """Published numbers of the protocols, data sets and metrics that occur."""
     keys = {(n.protocol, n.dataset, n.metric) for n in numbers}
-    wanted = dict.fromkeys((protocol, dataset, metric) for protocol, dataset, metric in sorted(keys))
-    return [one for p, d, m in wanted for one in beside(p, frozenset({d}), frozenset({m}))]
+    tables = dict.fromkeys((protocol, dataset, metric) for protocol, dataset, metric in sorted(keys))
+    return [one for p, d, m in tables for one in beside(p, frozenset({d}), frozenset({m}))]
 
 
 _COLUMNS = (

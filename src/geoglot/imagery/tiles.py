@@ -52,7 +52,7 @@ def zooms(gsd_m: float, width: int, height: int) -> tuple[int, int]:
 class Renderings:
     """How scenes become RGB, remembered by file and fingerprint; the stretch is fitted once. Safe between threads."""
 
-    _known: OrderedDict[tuple[str, str], Rendering] = field(default_factory=OrderedDict)
+    _renderings: OrderedDict[tuple[str, str], Rendering] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def settle(self, scene: Scene) -> None:

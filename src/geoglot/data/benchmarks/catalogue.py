@@ -67,8 +67,8 @@ def read_benchmark(name: str, root: Path, *, split: str | None = None, partial: 
             return _read_union(entry, place, lambda part, of: read_benchmark(part, root, split=of, partial=partial))
         if (file := _locate(root, place, split)) is not None:
             asked = SPLITS.get(split, split) if place.layout in {"karpathy", "nwpu", "jsonl"} else split
-            found = READERS[place.layout](Request(file, root, asked, place))
-            return _checked(entry, found, split, f"{place.layout} {file.relative_to(root)}", partial)
+            content = READERS[place.layout](Request(file, root, asked, place))
+            return _checked(entry, content, split, f"{place.layout} {file.relative_to(root)}", partial)
     raise _absent(entry, root, split)
 
 
@@ -85,11 +85,11 @@ def _locate(root: Path, place: Place, split: str) -> Path | None:
 
 
 def _absent(entry: Entry, root: Path, split: str) -> SourceError:
-    wanted = [place.path.format(split=split) + _with_images(place) for place in entry.places]
+    paths = [place.path.format(split=split) + _with_images(place) for place in entry.places]
     return SourceError(
         f"{entry.title} ({entry.name!r}, split {split}) is not in {root}",
         hint=f"Get it from {entry.page} (licence: {entry.licence}) and unpack it so that one of these is there: "
-        + "; ".join(f"{root}/{path}" for path in wanted),
+        + "; ".join(f"{root}/{path}" for path in paths),
     )
 
 
@@ -120,11 +120,11 @@ def _count_problem(entry: Entry, found: Found, split: str) -> list[str]:
 def _class_problems(entry: Entry, found: Found) -> list[str]:
     if not entry.classes:
         return []
-    known = class_names(entry.classes)
-    spellings = {_fold(spelling): names[0] for names in known for spelling in names}
+    classes = class_names(entry.classes)
+    spellings = {_fold(spelling): names[0] for names in classes for spelling in names}
     strange = [name for name in found.classes if _fold(name) not in spellings]
     seen = {spellings[_fold(name)] for name in found.classes if _fold(name) in spellings}
-    lacking = [names[0] for names in known if names[0] not in seen]
+    lacking = [names[0] for names in classes if names[0] not in seen]
     problems = [f"no class of {entry.title}: {', '.join(strange)}"] if strange else []
     return problems + ([f"classes without images: {', '.join(lacking)}"] if lacking else [])
 
@@ -173,7 +173,7 @@ def _read_union(entry: Entry, place: Place, read: Callable[[str, str], Benchmark
         hash_files([sample.image for sample in samples]),
         hash_files([sample.image for part in test for sample in part.samples]),
     )
-    kept = tuple(sample for sample, leak in zip(samples, leaks, strict=True) if not leak)
+    clean = tuple(sample for sample, leak in zip(samples, leaks, strict=True) if not leak)
     notes = [note for part in (*train, *test) for note in part.notes]
     notes.append(f"{int(np.count_nonzero(leaks)):,} of {len(samples):,} images left out: they look like a test image")
-    return Benchmark(entry, kept, (), None, "train", " + ".join(part.source for part in train), tuple(notes))
+    return Benchmark(entry, clean, (), None, "train", " + ".join(part.source for part in train), tuple(notes))
