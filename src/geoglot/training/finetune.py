@@ -1,8 +1,10 @@
 """What recipes that tune a dual encoder do alike: from a config to batches, to the loop, to a model folder.
 
-with open_world(config.loop.device) as world:
-    job = Finetune(config, data, out, world=world)
-    folder = job.run(Contrastive(job.start.towers), Prepare(job.start.image_px))
+    with open_world(config.loop.device) as world:
+        job = Finetune(config, data, out, world=world)
+        folder = job.run(Contrastive(job.start.towers), Prepare(job.start.image_px))
+
+A recipe that trains something else takes `open_mix`, `open_feed` and the loop.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ FILE = "upsampler.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What to learn from what.
+    """Settings of the recipe.
 
     Attributes:
         model: Name or folder of the frozen model, one that tells places apart.
