@@ -165,7 +165,7 @@ Ring = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class SceneInfo:
-    """What is known of a raster file before any of its pixels are used.
+    """The facts of a raster file that are known before its pixels are used.
 
     Attributes:
         scene_id: 16 hex digits, a hash of `uri`; the same file at the same place has the same id.
@@ -179,8 +179,8 @@ class SceneInfo:
         gsd_m: Metres per pixel on the ground at the scene's centre; None without a georeference.
         bbox_lonlat: Bounds on the earth; None without a georeference.
         footprint_lonlat: Outline as one ring, or two on either side of the antimeridian; empty without a georeference.
-        acquired: When it was taken, UTC; None if nobody says.
-        sensor: Short lower-case name such as "sentinel-2"; None if nobody says.
+        acquired: When it was taken, UTC; None if not known.
+        sensor: Short lower-case name such as "sentinel-2"; None if not known.
     """
 
     scene_id: str
@@ -269,3 +269,21 @@ class Match:
     scene: SceneInfo
     merged: int = 0
     spot: Spot | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Turns a margin over an archive's own background into a confidence: 1 / (1 + exp(-(slope * z + offset))).
+
+    Attributes:
+        temperature: Multiplies cosines before the background's log-sum-exp.
+        alike: Background prompts with at least this cosine to the query mean the same and do not count against it.
+        slope, offset: Logistic parameters, fitted on held-out pairs (the card's `measured` table says which).
+        threshold: Below this confidence of the best hit the answer is "nothing matches".
+    """
+
+    temperature: float = 20.0
+    alike: float = 0.7
+    slope: float = 1.0
+    offset: float = 0.0
+    threshold: float = 0.5

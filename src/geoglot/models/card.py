@@ -5,35 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from geoglot.config import from_table, read_toml
 from geoglot.errors import ModelFileError, ModelNotFoundError, UsageError
 from geoglot.files import sha256
-from geoglot.models.towers.architecture import Architecture
+from geoglot.models.towers.architecture import Architecture, identity_of
 from geoglot.models.zoo.origin import NO_DOUBTS, Doubts, Licence, Preprocess, Source, TokenizerSource
+from geoglot.types import Calibration
 
 CARD_FILE = "card.toml"
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """Turns a margin over an archive's own background into a confidence: 1 / (1 + exp(-(slope * z + offset))).
-
-    Attributes:
-        temperature: Multiplies cosines before the background's log-sum-exp.
-        alike: Background prompts with at least this cosine to the query mean the same and do not count against it.
-        slope, offset: Logistic parameters, fitted on held-out pairs (the card's `measured` table says which).
-        threshold: Below this confidence of the best hit the answer is "nothing matches".
-    """
-
-    temperature: float = 20.0
-    alike: float = 0.7
-    slope: float = 1.0
-    offset: float = 0.0
-    threshold: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +30,7 @@ class Card:
         image_px: S, the side in pixels of the square RGB input.
         patch_px: Side in pixels of the places that the light image graph tells apart; None where it does not.
         languages: ISO 639-1 codes the text side reads.
-        gsd_m: (finest, coarsest) metres per pixel of the training imagery; None when nobody says.
+        gsd_m: (finest, coarsest) metres per pixel of the training imagery; None when it is not stated.
         ground_m: Sides of chips on the ground, in metres, that suit the model; empty for the standard ones.
         background: Prompts that stand for "something else" when confidence is calibrated.
         calibration: See Calibration.
@@ -71,7 +54,7 @@ class Card:
     gsd_m: tuple[float, float] | None
     ground_m: tuple[float, ...]
     background: tuple[str, ...] = ()
-    calibration: Calibration = Calibration()
+    calibration: Calibration = Calibration()  # noqa: RUF009  frozen
     calibrated: bool = True
     files: dict[str, tuple[str, str]] = field(default_factory=dict)
     architecture: Architecture | None = None
@@ -89,7 +72,8 @@ class Card:
     def fingerprint(self) -> str:
         """16 hex digits over weights, tokenizer, shape and preprocessing: equal means that vectors are comparable."""
         parts = [str(self.image_px), str(self.dim), *(f"{role}:{sha}" for role, (_, sha) in sorted(self.files.items()))]
-        parts += [json.dumps(asdict(part), sort_keys=True) for part in (self.architecture, self.preprocess) if part]
+        described = (identity_of(part) for part in (self.architecture, self.preprocess) if part)
+        parts += [json.dumps(values, sort_keys=True) for values in described]
         return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
     @property
