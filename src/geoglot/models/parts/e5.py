@@ -230,7 +230,9 @@ def _parse(data: memoryview) -> E5File:
         raise ValueError("the pieces are not those of a Unigram vocabulary")
     model = PieceModel(tuple(pieces), tuple(scores.tolist()), unknown, b"")
     replacements = _replacements(cursor)
-    return E5File(Sizes(*sizes, epsilon), model, replacements, start, end, pad, _directory(cursor))
+    width, layers, heads, mlp_width, vocabulary, positions, kinds = sizes
+    shape = Sizes(width, layers, heads, mlp_width, vocabulary, positions, kinds, epsilon)
+    return E5File(shape, model, replacements, start, end, pad, _directory(cursor))
 
 
 def _replacements(cursor: _Cursor) -> dict[int, str]:
