@@ -61,7 +61,7 @@ def localization(
         for at in (i for i, sample in enumerate(data.samples) if sample.image == path):
             mean = cover.mean(seen.vectors @ texts[at])
             p = strict_probability(mean) if mode == "strict" else np.nan_to_num(stretched(mean))
-            found = selo_scores(p, (data.polygons or ())[at], constants)
+            found = selo_scores(p, (data.polygons or ())[at], constants, even_odd=mode == "strict")
             scores[at] = [100 * value for value in (found.rsu, found.ras, found.rda, found.rmi)]
             done += 1
             if told:
