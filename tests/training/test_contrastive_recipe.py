@@ -183,12 +183,12 @@ def test_black_corners_are_those_of_the_released_augmentation() -> None:
     """torchvision's RandomRotation of a PIL image, which is what released: `Image.rotate`, nearest, black outside."""
     rng = np.random.default_rng(0)
     image = rng.integers(1, 256, (64, 64, 3)).astype(np.uint8)
-    for degrees in (0.0, 17.0, 90.0, 135.0, 211.5, 359.0):
+    for degrees in (0.0, 17.0, 90.0, 131.0, 211.5, 359.0):
         wanted = np.asarray(Image.fromarray(image).rotate(degrees, Image.Resampling.NEAREST))
         x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
         angle = torch.tensor([math.radians(degrees)])
         got = contrastive.turned(x, angle, torch.ones(1), nearest=True)[0].permute(1, 2, 0).numpy()
-        assert (got == wanted).all(2).mean() > 0.99, degrees  # pixels on the edge between two may fall either way
+        assert (got == wanted).all(2).mean() > 0.99, degrees  # at multiples of 45 many centres fall between two pixels
     mirrored = contrastive.turned(x, torch.zeros(1), -torch.ones(1), nearest=True)[0].permute(1, 2, 0).numpy()
     assert np.array_equal(mirrored, image[:, ::-1])
 
