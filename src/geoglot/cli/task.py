@@ -48,7 +48,7 @@ app = typer.Typer(cls=TaskGroup, **PLAIN, help="What else can be done with an ar
 
 @app.callback()
 def tasks() -> None:
-    """What else can be done with an archive; the server does the same."""
+    """Run a task over an archive, as the server does."""
 
 
 def _command(task: Task) -> Callable[..., None]:

@@ -43,7 +43,7 @@ class Basemap:
                 f"basemap {self.url!r} lacks {' and '.join(missing)}", hint="https://tiles.example.org/{z}/{x}/{y}.png"
             )
         if not self.credit.strip():
-            raise UsageError("the basemap names nobody", hint="Name whom its licence asks for: --basemap-credit")
+            raise UsageError("the basemap has no credit", hint="Name whom its licence asks for: --basemap-credit")
 
     @property
     def origin(self) -> str:
@@ -90,6 +90,6 @@ class PageFiles(StaticFiles):
 
 
 def page_settings(title: str, basemap: Basemap | None) -> dict[str, Any]:
-    """What the page asks for when it opens."""
+    """Settings that the page asks for when it opens."""
     told = {"url": basemap.url, "credit": basemap.credit} if basemap else None
     return {"title": title, "basemap": told}

@@ -22,7 +22,7 @@ _TEMPLATES = "templates.toml"
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """What a concept looks like from above, in plain English sentences that stand without its name.
+    """The look of a concept from above, in plain English sentences that stand without its name.
 
     Attributes:
         fine: At 0.1 to 1 m per pixel, where single things show.

@@ -59,7 +59,7 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What a build made, or would make.
+    """The report of a build; of a dry run, what it would make.
 
     Attributes:
         out: Folder.
@@ -221,7 +221,7 @@ class _Build:
         named = tuple(replace(r, category=self._name(r)) for r in record.regions)
         said = material.captioner.caption(material.regions.image(i), replace(record, regions=named))
         if not said.brief.strip() or not said.detailed.strip():
-            raise UsageError(f"captioner {material.captioner.name!r} says nothing of {record.source}")
+            raise UsageError(f"captioner {material.captioner.name!r} gave no caption for {record.source}")
         return said
 
     def _segment(self, region: Region, record: RegionRecord) -> Row:

@@ -44,13 +44,13 @@ ENCODING, DECIDING = 0.8, 0.12
 
 @dataclass(frozen=True, slots=True)
 class SegmentReport:
-    """What was done with one scene.
+    """The report on one scene.
 
     Attributes:
         scene: Its file name.
         model: The model's name.
         width, height: Pixels.
-        gsd_m: Metres a pixel; None where nobody knows.
+        gsd_m: Metres a pixel; None where it is not known.
         window_m, window_px: Side of a window on the ground and in the scene's pixels.
         shown_px: Side at which the model saw it.
         windows: How many.
@@ -84,7 +84,7 @@ class SegmentReport:
 
 
 def plan_scene(segmenter: Segmenter, scene: Scene) -> SegmentReport:
-    """What segment_scene would do, without reading a pixel."""
+    """The report that segment_scene would give, without reading a pixel."""
     return SegmentReport(**_facts(segmenter, scene, segmenter.plan(ScenePicture(scene))))
 
 

@@ -41,7 +41,7 @@ Corners = Literal["mean", "black"]
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What to train on what.
+    """Settings of the recipe.
 
     Attributes:
         model: Name or folder of the model to start from; it needs PyTorch weights.

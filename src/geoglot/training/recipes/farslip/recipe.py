@@ -57,7 +57,7 @@ LOWEST_RATE = 1e-8
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What to train on what. One of `model` and `init_from` is given.
+    """Settings of the recipe. One of `model` and `init_from` is given.
 
     Attributes:
         loop: How to train.
@@ -81,8 +81,8 @@ class Config:
         teacher_after_step: Move the average after the optimiser step; False, one step late, as in the released code.
         last_block: How the last block attends for patches; none: as the model does by itself, "segearth" for CLIP.
         keep_residual: Patches keep the last block's residual and feed-forward layer, as the released "maskclip" does.
-        align: What of a region meets its text: "cls" its image embedding, "pooled" the mean of its patches, "roi" the
-            patches of the whole image inside its box.
+        align: The vector of a region that is compared with its text: "cls" its image embedding, "pooled" the mean of
+            its patches, "roi" the patches of the whole image inside its box.
         positives: "category": all regions of a category are right for each other; "own": only its own text.
         most_regions: Regions of an image.
         region_px: Least and most side, in pixels of the image, of the square that a region's box must compare with.
@@ -222,7 +222,7 @@ class FarSlip(Contrastive):
         return outputs
 
     def _region_rows(self, found: dict[str, Dense], extras: Mapping[str, Tensor], there: Tensor) -> Tensor:
-        """What of each region meets its text, [k, D]; empty slots are left out."""
+        """The vector of each region that is compared with its text, [k, D]; empty slots are left out."""
         if self.config.align == "cls":
             return found["regions"].pooled
         if self.config.align == "pooled":
@@ -300,7 +300,7 @@ def _split(found: Dense, counts: list[int]) -> list[Dense]:
 
 
 def parts_of(config: Config, side_px: int) -> Parts:
-    """What the feed cuts out of each record, and nothing that no loss looks at."""
+    """The views that the feed cuts out of each record: those that a loss looks at."""
     return Parts(
         side_px,
         config.crops if config.patch_weight else 0,
