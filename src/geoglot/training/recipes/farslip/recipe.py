@@ -261,8 +261,8 @@ class FarSlip(Contrastive):
         config, terms = self.config, dict[str, Tensor]()
         if config.global_weight:
             captions = replace(batch, texts=batch.texts[:, :1])
-            rows = {name: faded(outputs[name], config.contrast_gradient) for name in ("images", "texts")}
-            terms["contrast"] = config.global_weight * super().loss(outputs | rows, captions, world)["contrast"]
+            faint = {name: faded(outputs[name], config.contrast_gradient) for name in ("images", "texts")}
+            terms["contrast"] = config.global_weight * super().loss(outputs | faint, captions, world)["contrast"]
         if config.patch_weight:
             terms["patches"] = config.patch_weight * (1 - outputs["agreement"].mean())
         if config.region_weight:
