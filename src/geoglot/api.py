@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from geoglot.archive.filters import Filter
     from geoglot.archive.ingest_plan import Spec
     from geoglot.archive.ingest_report import IngestReport
-    from geoglot.evaluation.number import Number
+    from geoglot.evaluation.report import Number
     from geoglot.models.card import Card
     from geoglot.models.encoder import DualEncoder
     from geoglot.tasks.localize.localizer import LocalizeSettings

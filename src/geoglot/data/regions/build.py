@@ -180,12 +180,12 @@ class _Build:
         if not self.out.exists() or not any(self.out.iterdir()):
             return False
         if (self.out / MANIFEST).is_file():
-            found = _json(self.out / MANIFEST).get("mark")
+            earlier = _json(self.out / MANIFEST).get("mark")
         elif (self.out / PART).is_file():
-            found = next(iter(_whole_lines(self.out / PART)), {}).get("mark")
+            earlier = next(iter(_whole_lines(self.out / PART)), {}).get("mark")
         else:
-            found = None
-        if found != mark:
+            earlier = None
+        if earlier != mark:
             raise StorageError(
                 f"{self.out} holds something else than this build",
                 hint="Its sources, names or captioner changed, or it is no build. Give another folder, or empty it.",
@@ -294,10 +294,10 @@ def _replace(file: Path, content: object) -> None:
 
 def _json(file: Path) -> Row:
     try:
-        found = json.loads(file.read_text("utf-8"))
+        content = json.loads(file.read_text("utf-8"))
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _whole_lines(file: Path) -> list[Row]:
