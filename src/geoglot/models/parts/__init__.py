@@ -1,0 +1,1 @@
+"""Pretrained parts that a dual encoder can be joined from."""
