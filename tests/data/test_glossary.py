@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from pathlib import Path
 
 import pytest
 
+from geoglot.data import glossary
 from geoglot.data.glossary import KINDS, LANGUAGES, concepts, templates
+from geoglot.errors import UsageError
 
 HAN = re.compile(r"[\u3400-\u9fff]")
 HANGUL = re.compile(r"[\uac00-\ud7a3]")
@@ -39,6 +42,43 @@ def test_first_form_is_a_plain_word() -> None:
         for language in LANGUAGES:
             assert concept.name(language)
             assert "*" not in concept.name(language)
+
+
+def test_every_concept_has_a_look_at_both_scales() -> None:
+    for concept in concepts().values():
+        for sentences in (concept.looks.fine, concept.looks.coarse):
+            assert 1 <= len(sentences) <= 3, concept.id
+            for sentence in sentences:
+                assert 4 <= len(sentence.split()) <= 32, sentence
+                assert sentence[0].isupper(), sentence
+                assert sentence.endswith("."), sentence
+
+
+def test_no_look_is_written_twice() -> None:
+    counts = Counter(sentence for concept in concepts().values() for sentence in concept.looks.sentences)
+    assert [sentence for sentence, times in counts.items() if times > 1] == []
+
+
+def test_a_look_says_more_than_the_name() -> None:
+    """Without the words of the name, an article or "seen from above", something is left to see."""
+    idle = set(re.findall(r"\w+", "a an the of on in at with and or from is are seen above picture image satellite"))
+    for concept in concepts().values():
+        names = {word for form in concept.forms["en"] for word in re.findall(r"\w+", form)}
+        for sentence in concept.looks.sentences:
+            assert not re.search(rf"\b{concept.name()}\b", sentence.lower()), (concept.id, sentence)
+            words = re.findall(r"\w+", sentence.lower())
+            assert len([w for w in words if w not in names | idle]) >= 3, (concept.id, sentence)
+
+
+@pytest.mark.parametrize(
+    "looks", ["", 'looks.fine = ["It is round."]', 'looks = {fine = ["A."], coarse = ["B."], far = []}']
+)
+def test_a_table_without_both_looks_is_refused(looks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "\n".join(f'{language} = ["x"]' for language in LANGUAGES)
+    (tmp_path / "one.toml").write_text(f'[disc]\nkind = "object"\ngloss = "a disc"\n{looks}\n{words}\n', "utf-8")
+    monkeypatch.setattr(glossary, "_FOLDER", tmp_path)
+    with pytest.raises(UsageError, match=r"'disc' in one.toml needs sentences in looks.fine and looks.coarse"):
+        concepts.__wrapped__()
 
 
 def test_templates_have_a_place_for_the_noun() -> None:

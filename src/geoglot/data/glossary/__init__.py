@@ -17,6 +17,24 @@ _TEMPLATES = "templates.toml"
 
 
 @dataclass(frozen=True, slots=True)
+class Looks:
+    """What a concept looks like from above, in plain English sentences that stand without its name.
+
+    Attributes:
+        fine: At 0.1 to 1 m per pixel, where single things show.
+        coarse: At about 10 m per pixel, where colour, texture and outline are left.
+    """
+
+    fine: tuple[str, ...]
+    coarse: tuple[str, ...]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All of them, the fine ones first."""
+        return self.fine + self.coarse
+
+
+@dataclass(frozen=True, slots=True)
 class Concept:
     """One thing that can be asked for.
 
@@ -24,12 +42,14 @@ class Concept:
         id: English singular snake_case; unique.
         kind: One of KINDS.
         gloss: Short English phrase with its article.
+        looks: What it looks like from above.
         forms: Language -> ways to write it; the first is the dictionary form, `*` at an end matches any letters.
     """
 
     id: str
     kind: str
     gloss: str
+    looks: Looks
     forms: dict[str, tuple[str, ...]]
 
     def name(self, language: str = "en") -> str:
@@ -57,7 +77,7 @@ def concepts() -> dict[str, Concept]:
     """All concepts by id, in file order (files sorted by name).
 
     Raises:
-        UsageError: Two tables share an id, or a table lacks a language or has an unknown kind.
+        UsageError: Two tables share an id, or a table lacks a language or a look, or has an unknown kind.
     """
     found: dict[str, Concept] = {}
     for path in sorted(_FOLDER.glob("*.toml")):
@@ -77,7 +97,13 @@ def _concept(key: str, table: dict[str, Any], file: str) -> Concept:
     if table.get("kind") not in KINDS:
         raise UsageError(f"glossary concept {key!r} in {file} has kind {table.get('kind')!r}, not one of {KINDS}")
     forms = {language: tuple(table[language]) for language in LANGUAGES}
-    return Concept(key, str(table["kind"]), str(table["gloss"]), forms)
+    return Concept(key, str(table["kind"]), str(table["gloss"]), _looks(key, table.get("looks", {}), file), forms)
+
+
+def _looks(key: str, table: dict[str, Any], file: str) -> Looks:
+    if set(table) != {"fine", "coarse"} or not all(table.values()):
+        raise UsageError(f"glossary concept {key!r} in {file} needs sentences in looks.fine and looks.coarse, alone")
+    return Looks(tuple(table["fine"]), tuple(table["coarse"]))
 
 
 @cache
