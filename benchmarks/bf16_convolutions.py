@@ -1,6 +1,6 @@
 """Does bf16 pay for convolutions on this CPU? Training steps a second of the bundled model's image tower.
 
-    python benchmarks/bf16_convolutions.py
+python benchmarks/bf16_convolutions.py
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 import torch
 from stand_in import machine
 
-from geoglot.models.tower import ImageTower, TowerShape
+from geoglot.models.towers.convnet_training import ImageTower, TowerShape
 
 
 def rate(bf16: bool, batch: int = 32, side_px: int = 96, seconds: float = 8.0) -> float:

@@ -46,8 +46,8 @@ def our_forwards() -> dict[str, Forward]:
     """The same network by us: pooled, with patches, and pooled with bf16 weights."""
     import torch
 
-    from geoglot.models.clip import build
-    from geoglot.models.registry import released_card
+    from geoglot.models.towers.clip import build
+    from geoglot.models.zoo.registry import released_card
 
     architecture = released_card("laion2b-vit-b-32-e16").architecture
     assert architecture is not None
@@ -68,12 +68,12 @@ def light_forwards(threads: int) -> dict[str, Forward]:
     import onnxruntime
     import torch
 
-    from geoglot.models.clip import build
     from geoglot.models.encoder import load_encoder
-    from geoglot.models.export import strip_traces, write_graph
-    from geoglot.models.export_graphs import ImageGraph
-    from geoglot.models.int8 import quantize_products
-    from geoglot.models.registry import released_card
+    from geoglot.models.export.graphs import ImageGraph
+    from geoglot.models.export.int8 import quantize_products
+    from geoglot.models.export.towers import strip_traces, write_graph
+    from geoglot.models.towers.clip import build
+    from geoglot.models.zoo.registry import released_card
 
     card = released_card("laion2b-vit-b-32-e16")
     assert card.architecture is not None

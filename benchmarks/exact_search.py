@@ -22,11 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
-from geoglot.archive.freeze import save_arrays
-from geoglot.archive.planner import intersecting, select
+from geoglot.archive.filters import intersecting, select
 from geoglot.archive.query import Filter
 from geoglot.archive.ranking import ExactRanker, hits
 from geoglot.archive.snapshot import SNAPSHOT, Arrays, Snapshot, load_snapshot, microseconds
+from geoglot.archive.snapshot_writer import save_arrays
 from geoglot.types import Bbox, TimeRange
 
 DIM, PER_SCENE, TOP, KEY = 256, 100, 10, "0" * 16
@@ -133,7 +133,7 @@ def compare(snapshot: Snapshot, repeats: int) -> None:
 def sweep(snapshot: Snapshot, repeats: int) -> None:
     """Where one product over all rows begins to beat gathering."""
     from geoglot.archive import ranking
-    from geoglot.archive.planner import Selection
+    from geoglot.archive.filters import Selection
 
     query = np.asarray(snapshot.arrays.vectors[7])
     rng = np.random.default_rng(2)

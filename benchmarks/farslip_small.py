@@ -42,18 +42,18 @@ from geoglot.evaluation.embeddings import encode_samples
 from geoglot.evaluation.questions import zero_shot
 from geoglot.evaluation.retrieval import caption_retrieval
 from geoglot.evaluation.segmentation import confusion, intersections_unions, score
-from geoglot.models.architecture import VisionShape
-from geoglot.models.clip import build
 from geoglot.models.encoder import DenseEncoder, dense, find_card, load_encoder
-from geoglot.tasks.segment import Segmenter, SegmentSettings, segment_picture
-from geoglot.tasks.segment_plan import ArrayPicture
-from geoglot.tasks.segment_words import AUTO
+from geoglot.models.towers.architecture import VisionShape
+from geoglot.models.towers.clip import build
+from geoglot.tasks.segment.classes import AUTO
+from geoglot.tasks.segment.segmenter import Segmenter, SegmentSettings, segment_picture
+from geoglot.tasks.segment.windows import ArrayPicture
+from geoglot.training.distributed import open_world
 from geoglot.training.journal import Progress
-from geoglot.training.recipes.farslip import Config, start_of, tune_on
-from geoglot.training.region_pairs import RegionPairs
-from geoglot.training.settings import Loop
-from geoglot.training.starting_point import load_start, write_model
-from geoglot.training.world import open_world
+from geoglot.training.loop_config import Loop
+from geoglot.training.model_folder import load_start, write_model
+from geoglot.training.recipes.farslip.recipe import Config, start_of, tune_on
+from geoglot.training.recipes.farslip.region_pairs import RegionPairs
 
 PATCHES, REGIONS = {"patch_weight": 1.0}, {"region_weight": 1.0}
 MANY = REGIONS | {"align": "cls", "most_regions": 4}

@@ -31,7 +31,7 @@ from geoglot.data.samples import load_pixels, read_samples
 from geoglot.data.segmentation import IGNORED, open_segmentation
 from geoglot.errors import UnknownWordsError
 from geoglot.models.encoder import DualEncoder, load_encoder
-from geoglot.models.tokenizer import ConceptTokenizer
+from geoglot.models.tokenizers.concepts import ConceptTokenizer
 
 SIDE = 160  # of a stored window
 SHARES = {"rsicd": 0.5, "vhr10": 0.2, "dubai": 0.2, "nymaps": 0.1}
@@ -60,7 +60,7 @@ class Chip:
 
 @dataclass(frozen=True)
 class Chips:
-    """What training reads: a set of regions (geoglot.training.region_pairs.RegionImages) over one array."""
+    """A set of regions over one array (region_pairs.RegionImages): what training reads."""
 
     name: str
     pixels: Pixels

@@ -26,14 +26,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from geoglot.data.sources import DataSource
-from geoglot.models.architecture import Architecture, TextShape, VisionShape
-from geoglot.models.clip import build
-from geoglot.models.dense import Dense, attend
+from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
+from geoglot.models.towers.clip import build
+from geoglot.models.towers.dense import Dense, attend
+from geoglot.training.distributed import World
+from geoglot.training.loop_config import Loop
 from geoglot.training.objective import Batch
-from geoglot.training.recipes.farslip import Config, FarSlip
-from geoglot.training.settings import Loop
+from geoglot.training.recipes.farslip.recipe import Config, FarSlip
 from geoglot.training.weights import make_optimizer
-from geoglot.training.world import World
 
 CROPS = 4
 

@@ -21,9 +21,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from geoglot.data.feed import Feed, Workshop
-from geoglot.data.pictures import Prepare
-from geoglot.data.plan import BatchPlan
+from geoglot.data.batches import BatchPlan
+from geoglot.data.decode import Prepare
+from geoglot.data.loader import Feed, Workshop
 from geoglot.data.sources import DataSource, open_source
 
 

@@ -25,7 +25,7 @@ from rasterio.windows import Window as RasterWindow
 from stand_in import Forward, draw_scene, encoder_for, machine, torch_forward
 
 from geoglot.archive.ingest import default_grid, ingest
-from geoglot.archive.stages import BATCH
+from geoglot.archive.ingest_stages import BATCH
 from geoglot.imagery.chips import read_chips
 from geoglot.imagery.grid import ChipGrid
 from geoglot.imagery.scene import open_scene

@@ -24,9 +24,9 @@ from geoglot.errors import UnknownWordsError
 from geoglot.evaluation.metrics import top1
 from geoglot.evaluation.questions import prompts
 from geoglot.evaluation.retrieval import retrieve, rows_task
-from geoglot.models.export import load_towers
-from geoglot.models.tokenizer import ConceptTokenizer
-from geoglot.models.tower import DualTower
+from geoglot.models.export.towers import load_towers
+from geoglot.models.tokenizers.concepts import ConceptTokenizer
+from geoglot.models.towers.convnet_training import DualTower
 from geoglot.training.config import load_config
 from geoglot.training.recipes import mini
 

@@ -82,14 +82,16 @@ def languages(encoder: DualEncoder, data: Path) -> list[Number]:
     numbers = []
     ucm = read_samples(data / "ucm" / "captions.jsonl")
     rsicd = [s for s in read_samples(data / "rsicd" / "captions.jsonl", "test") if s.label]
-    gaps = []
+    gaps = {}
     for group, samples, measure in (("ucm", ucm, zero_shot), ("rsicd", rsicd, question_retrieval)):
         images = encode_samples(encoder, samples)
         rows = {code: measure(encoder, samples, group, code, images) for code in LANGUAGES}
         numbers += rows.values()
-        gaps.append(language_gap({code: row.value for code, row in rows.items()}))
-        numbers.append(Number("languages", f"{group} gap to English", gaps[-1], None, len(samples)))
-    return [*numbers, Number("languages", "mean language gap (at most)", float(np.mean(gaps)), None, len(ucm))]
+        name = f"{group} {rows['en'].metric.removesuffix('_en')} gap to English"
+        gaps[name] = language_gap({code: row.value for code, row in rows.items()})
+        numbers.append(Number("languages", name, gaps[name], None, len(samples)))
+    mean = float(np.mean(list(gaps.values())))
+    return [*numbers, Number("languages", "mean language gap (at most)", mean, None, len(ucm), parts=tuple(gaps))]
 
 
 def measure(encoder: DualEncoder, data: Path) -> list[Number]:

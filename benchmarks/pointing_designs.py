@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.archive.evidence import Judge, Scores, spread
-from geoglot.archive.point import CANDIDATES
+from geoglot.archive.rerank import CANDIDATES
 from geoglot.data.regions.open import open_regions
 from geoglot.data.regions.schema import RegionSet, RegionSource
 from geoglot.evaluation.small_objects import (

@@ -27,9 +27,9 @@ from geoglot.data.segmentation import SegmentationSet, open_segmentation
 from geoglot.evaluation.segmentation import confusion, intersections_unions, mean_iou, score
 from geoglot.evaluation.segmentation_protocols import our_predict, our_segmenter
 from geoglot.models.encoder import DenseEncoder, dense, load_encoder
-from geoglot.tasks.segment import SegmentSettings
-from geoglot.tasks.segment_decide import Rule, pixel_scores
-from geoglot.tasks.segment_plan import ArrayPicture
+from geoglot.tasks.segment.decision import Rule, pixel_scores
+from geoglot.tasks.segment.segmenter import SegmentSettings
+from geoglot.tasks.segment.windows import ArrayPicture
 from geoglot.types import Window
 
 PRESENCES = (0.0, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9)

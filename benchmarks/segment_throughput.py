@@ -28,11 +28,11 @@ from rasterio.transform import from_origin
 
 from geoglot.imagery.scene import open_scene
 from geoglot.models.encoder import dense, load_encoder
-from geoglot.sandbox.samples import draw_sample
-from geoglot.tasks.segment import Segmenter, SegmentSettings
-from geoglot.tasks.segment_plan import ScenePicture
-from geoglot.tasks.segment_scene import segment_scene
-from geoglot.tasks.segment_scores import WINDOW_PIXELS, read_windows
+from geoglot.tasks.segment.scene import segment_scene
+from geoglot.tasks.segment.scores import WINDOW_PIXELS, read_windows
+from geoglot.tasks.segment.segmenter import Segmenter, SegmentSettings
+from geoglot.tasks.segment.windows import ScenePicture
+from geoglot_sandbox.samples import draw_sample
 
 CLASSES = ("water", "building,roof", "tree,forest", "road", "farmland")
 KINDS = ("harbor", "dense_residential", "forest", "farmland", "river", "parking_lot")

@@ -31,18 +31,18 @@ from torch import Tensor, nn
 
 from geoglot.data.samples import Sample, load_pixels, read_samples
 from geoglot.evaluation.questions import questions
-from geoglot.models.architecture import Architecture, TextShape, VisionShape
-from geoglot.models.clip import Clip, build
 from geoglot.models.peft.attach import merge, tune
 from geoglot.models.peft.settings import Tuning
-from geoglot.training.interpolation import sweep
+from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
+from geoglot.models.towers.clip import Clip, build
+from geoglot.training.distributed import World
+from geoglot.training.loop_config import Loop
 from geoglot.training.objective import Batch, Contrastive
-from geoglot.training.purification import keep_best, pair_scores, shuffle_captions
+from geoglot.training.recipes.gaia.interpolation import sweep
+from geoglot.training.recipes.purify.scores import keep_best, pair_scores, shuffle_captions
 from geoglot.training.schedules import rate_at
-from geoglot.training.settings import Loop
 from geoglot.training.weights import count, make_optimizer
 from geoglot.training.words import WordTokenizer
-from geoglot.training.world import World
 
 SIDE, CONTEXT, BATCH = 64, 24, 64
 BASE_STEPS, TUNE_STEPS = 2000, 300
@@ -440,8 +440,10 @@ def main() -> None:
     pools = load_pools(args.data, args.work)
     captions = [c for name in ("first", "second") for said in pools[name].captions for c in said]
     lab = Lab(args.data, args.work, pools, WordTokenizer.of(captions, CONTEXT, least=5), range(args.seeds))
-    print(f"{platform.machine()}, Python {platform.python_version()}, PyTorch {torch.__version__}, "
-          f"{torch.get_num_threads()} threads, {lab.words.vocabulary:,} words")
+    print(
+        f"{platform.machine()}, Python {platform.python_version()}, PyTorch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads, {lab.words.vocabulary:,} words"
+    )
     RUNS[args.what](lab)
 
 

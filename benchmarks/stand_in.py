@@ -47,8 +47,8 @@ def write_model(folder: Path, image_px: int = IMAGE_PX) -> None:
     """Export untrained int8 image towers with a card."""
     import torch
 
-    from geoglot.models.export import export_image, quantize_image
-    from geoglot.models.tower import DualTower, TowerShape
+    from geoglot.models.export.towers import export_image, quantize_image
+    from geoglot.models.towers.convnet_training import DualTower, TowerShape
 
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def write_model(folder: Path, image_px: int = IMAGE_PX) -> None:
     (folder / "fp32.onnx").unlink()
     (folder / "card.toml").write_text(
         f'name = "stand-in"\nversion = "0"\ndim = 256\nimage_px = {image_px}\nlanguages = ["en"]\n'
-        'gsd_m = [0.1, 30.0]\nground_m = [80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0, 5120.0]\n'
+        "gsd_m = [0.1, 30.0]\nground_m = [80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0, 5120.0]\n"
         f'[files.image]\nfile = "image.onnx"\nsha256 = "{sha256(folder / "image.onnx")}"\n',
         "utf-8",
     )
@@ -69,8 +69,8 @@ def torch_forward(card: Card, weights: Path | None = None) -> Forward:
     import torch
     from torch.nn import functional as F
 
-    from geoglot.models.export import load_towers
-    from geoglot.models.tower import DualTower, TowerShape
+    from geoglot.models.export.towers import load_towers
+    from geoglot.models.towers.convnet_training import DualTower, TowerShape
 
     towers = load_towers(weights) if weights else DualTower(TowerShape(vocabulary=64, dim=card.dim)).eval()
 

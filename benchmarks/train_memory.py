@@ -26,11 +26,11 @@ def step(batch_size: int, chunk: int, layers: int, out: str) -> None:
     import psutil
     import torch
 
-    from geoglot.models.architecture import Architecture, TextShape, VisionShape
-    from geoglot.models.clip import build
-    from geoglot.training.cached import backward
+    from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
+    from geoglot.models.towers.clip import build
+    from geoglot.training.distributed import World
+    from geoglot.training.grad_cache import backward
     from geoglot.training.objective import Batch, Contrastive
-    from geoglot.training.world import World
 
     torch.manual_seed(0)
     torch.set_num_threads(2)

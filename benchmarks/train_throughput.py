@@ -50,18 +50,18 @@ def ours(args: argparse.Namespace) -> None:
     """One run of our loop; prints a JSON line. Runs in a process of its own."""
     import torch
 
-    from geoglot.data.feed import Feed, Workshop
-    from geoglot.data.pictures import Prepare
-    from geoglot.data.plan import BatchPlan
+    from geoglot.data.batches import BatchPlan
+    from geoglot.data.decode import Prepare
+    from geoglot.data.loader import Feed, Workshop
     from geoglot.data.sources import DataSource, open_source
-    from geoglot.models.architecture import Architecture, TextShape, VisionShape
-    from geoglot.models.clip import build
-    from geoglot.models.text_codec.load import read_tokenizer
+    from geoglot.models.tokenizers.load import read_tokenizer
+    from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
+    from geoglot.models.towers.clip import build
+    from geoglot.training.distributed import World
     from geoglot.training.loop import train
+    from geoglot.training.loop_config import Loop
     from geoglot.training.objective import Contrastive
     from geoglot.training.run_folder import facts_of
-    from geoglot.training.settings import Loop
-    from geoglot.training.world import World
 
     torch.set_num_threads(args.threads)
     shape = Architecture(

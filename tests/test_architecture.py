@@ -21,14 +21,17 @@ MAY_IMPORT = {
     "training": BASE | {"imagery", "data", "models"},
     "archive": BASE | {"imagery", "models"},
     "evaluation": BASE | {"imagery", "data", "models", "archive", "tasks"},
-    "sandbox": BASE | {"imagery", "data"},
     "tasks": BASE | {"imagery", "models", "archive"},
     "server": BASE | {"imagery", "models", "archive", "tasks"},
 }
 MAY_IMPORT["cli"] = set(MAY_IMPORT) | BASE
-# The bundled model trains on the sandbox and is calibrated on it.
-MAY_IMPORT["training"] |= {"sandbox"}
-MAY_IMPORT["evaluation"] |= {"sandbox"}
+SANDBOX = SOURCE.parent / "geoglot_sandbox"
+SEAM = SOURCE / "data" / "drawn.py"
+"""The one module of geoglot that may import the sandbox."""
+DRAWS = {
+    "cli/demo.py", "cli/models.py", "training/smoke.py",
+    "training/recipes/mini.py", "evaluation/release.py",  # the recipe of the bundled model
+}  # fmt: skip
 # The archive knows models through the encoder protocol and its card only, never through a runtime.
 ARCHIVE_MODELS = {"geoglot.models.encoder", "geoglot.models.card"}
 TORCH_ROOMS = {"models", "training"}
@@ -71,6 +74,24 @@ def test_arrows_point_down(path: Path) -> None:
 def test_torch_stays_in_its_rooms(path: Path) -> None:
     if _room(path) not in TORCH_ROOMS:
         assert not any(name.split(".")[0] in {"torch", "transformers"} for name in _imports(path))
+
+
+def _imported(path: Path, package: str) -> set[str]:
+    return {name for name in _imports(path) if f"{name}.".startswith(f"{package}.")}
+
+
+def test_the_sandbox_has_one_seam() -> None:
+    """geoglot reaches the drawn country through one module, which only the demo and smoke runs need."""
+    assert [path for path in _modules() if _imported(path, "geoglot_sandbox")] == [SEAM]
+    users = {str(p.relative_to(SOURCE)) for p in _modules() if _imported(p, "geoglot.data.drawn")}
+    assert users <= DRAWS
+
+
+def test_the_sandbox_knows_only_the_errors_of_geoglot() -> None:
+    paths = sorted(SANDBOX.rglob("*.py"))
+    assert paths
+    for path in paths:
+        assert all(name.startswith("geoglot.errors") for name in _imported(path, "geoglot")), path
 
 
 def test_every_folder_is_a_known_room() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from geoglot import Archive, Bbox, Filter, TimeRange, ingest, load_encoder
-from geoglot.archive.report import IngestReport
+from geoglot.archive.ingest_report import IngestReport
 from geoglot.models.encoder import bundled_models
 
 pytestmark = [

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from geoglot.models.card import Card
-from geoglot.models.registry import released_card, released_models
+from geoglot.models.zoo.registry import released_card, released_models
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "released-models.md"
 

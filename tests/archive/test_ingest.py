@@ -17,10 +17,10 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 
-from geoglot.archive import plan
-from geoglot.archive import stages as stages_module
+from geoglot.archive import ingest_plan
+from geoglot.archive import ingest_stages as stages_module
 from geoglot.archive.ingest import ingest
-from geoglot.archive.report import IngestReport, Progress
+from geoglot.archive.ingest_report import IngestReport, Progress
 from geoglot.archive.staging import StagedScene
 from geoglot.archive.store import Store
 from geoglot.errors import (
@@ -455,10 +455,10 @@ def test_reading_runs_ahead_of_the_encoder(tmp_path: Path, scenes: Path, monkeyp
 
 def test_what_cannot_be_looked_at_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = str(tmp_path / "locked" / "a.tif")
-    assert plan._gone([str(tmp_path)], [uri]) == {uri}
+    assert ingest_plan._gone([str(tmp_path)], [uri]) == {uri}
 
     def locked(_path: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "stat", locked)
-    assert plan._gone([str(tmp_path)], [uri]) == set()
+    assert ingest_plan._gone([str(tmp_path)], [uri]) == set()

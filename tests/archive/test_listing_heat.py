@@ -182,7 +182,7 @@ def test_a_writer_that_comes_while_one_looks_does_not_make_the_reader_read_it_al
         return None if ended else found  # `finish` deletes older ones, perhaps under one's eyes
 
     monkeypatch.setattr("geoglot.archive.archive.load_snapshot", looked)
-    monkeypatch.setattr("geoglot.archive.freeze.freeze_newest", lambda folder: pytest.fail("read it all"))
+    monkeypatch.setattr("geoglot.archive.snapshot_writer.freeze_newest", lambda folder: pytest.fail("read it all"))
     newer = archive.newest()
     assert newer.info().scenes == (1 if ended else 2)
     monkeypatch.setattr("geoglot.archive.archive.load_snapshot", load_snapshot)

@@ -18,9 +18,9 @@ import pytest
 from small_archives import DIM, Written, build, card, scene
 
 from geoglot.archive.archive import Archive
-from geoglot.archive.freeze import freeze
 from geoglot.archive.manifest import MANIFEST_FILE, Manifest
 from geoglot.archive.snapshot import newest_version, open_snapshot
+from geoglot.archive.snapshot_writer import freeze
 from geoglot.archive.store import Store, new_token
 from geoglot.errors import (
     ArchiveBusyError,
@@ -99,7 +99,7 @@ def test_killed_in_finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step:
             raise KeyboardInterrupt
 
         if step == "write_snapshot":
-            patch.setattr("geoglot.archive.freeze._move", killed)
+            patch.setattr("geoglot.archive.snapshot_writer._move", killed)
         else:
             patch.setattr(Store, step, killed)
         with pytest.raises(KeyboardInterrupt):

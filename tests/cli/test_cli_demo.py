@@ -12,8 +12,8 @@ from colour_world import ColourWords, Shell
 from PIL import Image
 
 from geoglot.cli.demo import QUESTIONS
+from geoglot.data import drawn
 from geoglot.models.encoder import DEFAULT_MODEL, bundled_models, load_encoder
-from geoglot.sandbox import country
 
 
 class AnyWords(ColourWords):
@@ -26,7 +26,7 @@ class AnyWords(ColourWords):
 
 @pytest.fixture
 def small_country(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(country, "draw_country", partial(country.draw_country, scenes="small"))
+    monkeypatch.setattr(drawn, "draw_country", partial(drawn.draw_country, scenes="small"))
 
 
 def test_it_leaves_what_it_promises(

@@ -12,10 +12,10 @@ import pytest
 from colour_world import ColourWords, Shell
 
 from geoglot.cli import models as command
-from geoglot.models import install
-from geoglot.models.bundle import bundle
 from geoglot.models.encoder import find_card
-from geoglot.models.install import Installed
+from geoglot.models.zoo import install
+from geoglot.models.zoo.bundle import bundle
+from geoglot.models.zoo.install import Installed
 
 
 @pytest.fixture(autouse=True)

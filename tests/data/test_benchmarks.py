@@ -11,7 +11,7 @@ from benchmark_fixtures import CHINESE, draw, folders, karpathy, table
 from PIL import Image
 
 from geoglot.data.benchmarks.catalogue import READERS, catalogue, class_names, limited, read_benchmark
-from geoglot.data.benchmarks.found import Entry
+from geoglot.data.benchmarks.schema import Entry
 from geoglot.data.benchmarks.translations import read_translations
 from geoglot.data.phash import hash_files, look_alikes, perceptual_hash
 from geoglot.errors import SourceError, UnknownNameError, UsageError

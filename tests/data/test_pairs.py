@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pair_files import picture, rs5m_members, write_tar
 
+from geoglot.data.decode import Prepare
 from geoglot.data.pairs import PairSet
-from geoglot.data.pictures import Prepare
 from geoglot.data.sources import DataSource, open_source
 from geoglot.errors import SampleError, SourceError, UnknownNameError, UsageError
 

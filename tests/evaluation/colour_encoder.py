@@ -8,7 +8,7 @@ import numpy as np
 
 from geoglot.errors import UnknownWordsError
 from geoglot.models.card import Card
-from geoglot.models.origin import Preprocess
+from geoglot.models.zoo.origin import Preprocess
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 GERMAN = {"rot": "red", "gruen": "green", "blau": "blue"}

@@ -41,4 +41,6 @@ def test_translated_captions() -> None:
     assert found["t2i_R@1_de"].notes == ("the model knows no word of 1 of 3 texts",)
     gap = 100 * (1 - found["mR_de"].value / found["mR_en"].value)
     assert found["mR_gap"].value == pytest.approx(gap)
+    assert found["mR_gap"].parts == ("mR_de",)
+    assert found["mR_de"].value == pytest.approx(np.mean([found[part].value for part in found["mR_de"].parts]))
     assert found["same_best_de"].value == pytest.approx(100 / 3)

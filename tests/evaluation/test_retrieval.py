@@ -89,6 +89,17 @@ def test_by_hand() -> None:
     assert _values(retrieve(texts, images, equivalent_task(samples)))["t2i_R@1"] == 100.0  # image 1 has a lake too
 
 
+def test_an_average_names_its_parts_and_is_their_mean() -> None:
+    rng = np.random.default_rng(3)
+    task = rows_task(_samples(rng, 9))
+    found = {n.metric: n for n in retrieve(*_vectors(rng, task.texts, 9), task)}
+    assert {name for name, number in found.items() if number.parts} == {"i2t_mean", "t2i_mean", "mR"}
+    assert len(found["mR"].parts) == 6
+    for number in found.values():
+        if number.parts:
+            assert number.value == pytest.approx(np.mean([found[part].value for part in number.parts]))
+
+
 def test_repeated_captions_tie_from_image_to_text() -> None:
     """Two images under one wording: under ret/rs5m each ties with the other's row, under the others it is right."""
     samples = [Sample(Path(f"{i}.png"), ("trees",), None, "test") for i in range(2)]

@@ -261,6 +261,7 @@ def test_a_suite_from_end_to_end(drawn: Path) -> None:
     options = Options(drawn, told=lambda *facts: told.append(facts))
     numbers = evaluate(find_suites("ovss/geoglot", ["dubai"]), [Patches()], options)  # type: ignore[list-item]
     assert [n.metric for n in numbers] == ["miou", "iou water", "iou forest"]
+    assert numbers[0].parts == ("iou water", "iou forest")
     assert numbers[0].interval is not None
     assert (numbers[0].protocol, numbers[0].dataset, numbers[0].split, numbers[0].count) == (
         "ovss/geoglot", "dubai", "test", 3,

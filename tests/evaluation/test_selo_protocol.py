@@ -82,7 +82,7 @@ def test_damage_is_told(tmp_path: Path, rows: Any, message: str) -> None:
 def test_a_model_that_sees_colours_localizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Any) -> None:
     """It scores far better than one that is asked for the wrong places; scenes are encoded once."""
     monkeypatch.setattr(selo_protocol, "SIDES_PX", (40, 80))
-    monkeypatch.setattr("geoglot.tasks.localize_map.MEDIAN_PX", 9)
+    monkeypatch.setattr("geoglot.tasks.localize.maps.MEDIAN_PX", 9)
     drawn(tmp_path, ROWS)
     data = read_benchmark("air-slt", tmp_path, partial=True)
     encoder = ColourEncoder()
@@ -119,7 +119,7 @@ def test_strict_and_fast_agree_on_the_mean(tmp_path: Path) -> None:
 
 
 def test_the_suites_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoglot.tasks.localize_map.MEDIAN_PX", 9)
+    monkeypatch.setattr("geoglot.tasks.localize.maps.MEDIAN_PX", 9)
     drawn(tmp_path, ROWS)
     for name in ("selo/air-slt", "selo/air-slt-fast"):
         numbers = evaluate(find_suites(name), [ColourEncoder()], Options(tmp_path, partial=True))

@@ -27,9 +27,9 @@ from geoglot.evaluation.published import published
 from geoglot.evaluation.report import format_report, tables
 from geoglot.evaluation.segmentation_suite import SEGMENTING
 from geoglot.evaluation.suites import Options, evaluate, find_suites
-from geoglot.models.origin import Preprocess
-from geoglot.models.text_codec.protocol import TokenRows
-from geoglot.models.text_codec.truncation import TruncationCount
+from geoglot.models.tokenizers.protocol import TokenRows
+from geoglot.models.tokenizers.truncation import TruncationCount
+from geoglot.models.zoo.origin import Preprocess
 
 
 def _paint(path: Path, colour: str, index: int = 0) -> None:
@@ -118,6 +118,7 @@ def test_counted_names_and_the_mean_need_the_suites_own_sets(root: Path, monkeyp
     found = _run(root, "zsc/rs5m-3", "whu-rs19", LongTextEncoder())
     assert {number.protocol for number in found} == {"zsc/rs5m-3"}
     assert [number.dataset for number in found if number.metric == "top1"] == ["whu-rs19", "mean"]
+    assert next(number.parts for number in found if number.dataset == "mean") == ("whu-rs19",)
     unit = _run(root, "zsc/rs5m-3", "whu-rs19")
     assert {number.protocol for number in unit} == {"zsc/rs5m-unit"}  # never under the published name
     assert all(number.dataset != "mean" for number in unit)
@@ -280,14 +281,16 @@ def test_no_table_holds_two_protocols_and_published_rows_name_their_source() -> 
 
 def test_formats() -> None:
     numbers = [_number("ret/rs5m", "rsicd", "mR", 12.4), _number("zsc/rs5m-unit", "ucm", "top1", 48.1)]
-    numbers[0] = replace(numbers[0], tied=13.1, notes=("a note",))
+    numbers[0] = replace(numbers[0], tied=13.1, notes=("a note",), parts=("i2t_R@1", "t2i_R@1"))
     markdown = format_report(numbers, "md")
     assert "| m | 12.40 (11.4 to 13.4) | this run |" in markdown
     assert "m: rsicd mR 12.40 would be 13.10 if every tie went its way" in markdown
     assert "- m on rsicd: a note" in markdown
+    assert "- mR: 2 parts, i2t_R@1, t2i_R@1" in markdown
     assert "| m | 48.10 (47.1 to 49.1) |" in markdown
     rows = list(csv.DictReader(io.StringIO(format_report(numbers, "csv"))))
     assert (rows[0]["protocol"], rows[0]["value"], rows[0]["low"]) == ("ret/rs5m", "12.4", "11.4")
+    assert (rows[0]["parts"], rows[1]["parts"]) == ("i2t_R@1; t2i_R@1", "")
     assert all(row["protocol"] for row in rows)
     body = json.loads(format_report(numbers, "json"))
     assert body["numbers"][0]["tied"] == 13.1

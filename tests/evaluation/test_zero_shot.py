@@ -8,7 +8,7 @@ import pytest
 from colour_encoder import ColourEncoder, LongTextEncoder
 
 from geoglot.data.benchmarks.catalogue import catalogue
-from geoglot.data.benchmarks.found import Benchmark
+from geoglot.data.benchmarks.schema import Benchmark
 from geoglot.data.samples import Sample
 from geoglot.errors import UsageError
 from geoglot.evaluation.zero_shot import (

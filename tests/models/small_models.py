@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from geoglot.models.architecture import Architecture, TextShape, VisionShape
-from geoglot.models.card_toml import toml_text
+from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
+from geoglot.models.zoo.card_toml import toml_text
 
 GOLDEN = Path(__file__).parent / "golden_tokens"
 VOCABULARY = 2181
@@ -29,7 +29,7 @@ def checkpoint(path: Path, seed: int = 0) -> Path:
     """Random weights as open_clip saves a state dict."""
     import torch
 
-    from geoglot.models.clip import build
+    from geoglot.models.towers.clip import build
 
     torch.manual_seed(seed)
     torch.save(build(TINY).state_dict(), path)

@@ -13,7 +13,7 @@ import pytest
 from geoglot.data.glossary import LANGUAGES
 from geoglot.errors import EmptyQueryError, UnknownWordsError, UsageError
 from geoglot.models.encoder import DualEncoder, find_card, load_encoder
-from geoglot.sandbox.samples import draw_sample
+from geoglot_sandbox.samples import draw_sample
 
 
 @cache
@@ -37,9 +37,7 @@ def test_vectors_are_unit_and_repeatable() -> None:
     assert vectors.shape == (40, card.dim)
     assert vectors.dtype == np.float32
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    assert np.allclose(
-        vectors[33:34], encoder().encode_images(images[33:34]), atol=1e-5
-    )  # batching changes nothing
+    assert np.allclose(vectors[33:34], encoder().encode_images(images[33:34]), atol=1e-5)  # batching changes nothing
     texts = encoder().encode_texts(["a river", "ein fluss"])
     assert np.allclose(np.linalg.norm(texts, axis=1), 1, atol=1e-5)
     assert encoder().encode_images(images[:0]).shape == (0, card.dim)
@@ -170,8 +168,6 @@ def test_tells_drawn_scenes_apart_in_every_language(language: str) -> None:
     card = encoder().card
     drawn = [draw_sample(kind, seed=9_000_000 + n, size_px=card.image_px) for kind in asked for n in (0, 1, 2)]
     chips = np.stack([sample.rgb for sample in drawn])
-    scores = (
-        encoder().encode_images(chips) @ encoder().encode_texts([words[language] for words in asked.values()]).T
-    )
+    scores = encoder().encode_images(chips) @ encoder().encode_texts([words[language] for words in asked.values()]).T
     right = (scores.argmax(1) == np.arange(6).repeat(3)).mean()
     assert right >= 0.6

@@ -22,10 +22,10 @@ import torch
 from safetensors.torch import save
 
 from geoglot.errors import ModelFileError
-from geoglot.models.architecture import Architecture, TextShape, VisionShape
 from geoglot.models.checkpoints.load import load_checkpoint
 from geoglot.models.checkpoints.zipped import MAX_PICKLE, imports
-from geoglot.models.clip import build
+from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
+from geoglot.models.towers.clip import build
 
 SHAPE = Architecture(
     VisionShape("vit", 8, 4, 8, (1,), 1, 8, "cls"), TextShape("clip", 5, 12, 8, 1, 1, 8), 4, "quick_gelu"
@@ -275,7 +275,7 @@ def header_tricks(raw: bytes, rng: Random) -> bytes:
 
 
 def _seeds() -> dict[str, tuple[bytes, Architecture]]:
-    from geoglot.models.origin import from_table
+    from geoglot.models.zoo.origin import from_table
 
     state = _state()
     cases = {c["name"]: c for c in json.loads((GOLDEN / "manifest.json").read_text("utf-8"))["cases"]}

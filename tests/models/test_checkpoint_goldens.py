@@ -11,14 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from geoglot.models.architecture import Architecture
 from geoglot.models.checkpoints.convert import convert_checkpoint
 from geoglot.models.checkpoints.detect import detect, differences
 from geoglot.models.checkpoints.load import load_checkpoint
 from geoglot.models.checkpoints.open import read_tensors
-from geoglot.models.clip import build
-from geoglot.models.origin import from_table
-from geoglot.models.registry import released_card, released_models
+from geoglot.models.towers.architecture import Architecture
+from geoglot.models.towers.clip import build
+from geoglot.models.zoo.origin import from_table
+from geoglot.models.zoo.registry import released_card, released_models
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = json.loads((GOLDEN / "manifest.json").read_text("utf-8"))["cases"]

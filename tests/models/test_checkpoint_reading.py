@@ -20,14 +20,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from geoglot.errors import ModelFileError, ModelNotFoundError, UnknownNameError, UsageError
-from geoglot.models.architecture import Architecture, TextShape, VisionShape
 from geoglot.models.card import Card
 from geoglot.models.checkpoints.convert import convert_checkpoint, load_for_card
 from geoglot.models.checkpoints.detect import detect
 from geoglot.models.checkpoints.load import load_checkpoint
 from geoglot.models.checkpoints.open import read_tensors
-from geoglot.models.clip import build
-from geoglot.models.origin import Doubts
+from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
+from geoglot.models.towers.clip import build
+from geoglot.models.zoo.origin import Doubts
 
 CLIP = Architecture(
     VisionShape("vit", 16, 8, 64, (2,), 1, 96, "cls"), TextShape("clip", 77, 30, 64, 2, 1, 80), 16, "quick_gelu"

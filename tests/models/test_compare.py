@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoglot.errors import UsageError
-from geoglot.models.compare import agreement, spearman
+from geoglot.models.zoo.compare import agreement, spearman
 
 
 @settings(deadline=None)

@@ -12,12 +12,12 @@ torch = pytest.importorskip("torch")
 
 from geoglot.errors import ModelFileError, UsageError  # noqa: E402
 from geoglot.evaluation.release_torch import release_torch  # noqa: E402
-from geoglot.models.clip import build  # noqa: E402
-from geoglot.models.convnet import architecture_of, canonical_names, tower_shape  # noqa: E402
 from geoglot.models.encoder import dense, load_encoder  # noqa: E402
-from geoglot.models.tokenizer import ConceptTokenizer  # noqa: E402
-from geoglot.models.tower import MEAN, STD, DualTower, TowerShape  # noqa: E402
-from geoglot.training.starting_point import load_start, write_model  # noqa: E402
+from geoglot.models.tokenizers.concepts import ConceptTokenizer  # noqa: E402
+from geoglot.models.towers.clip import build  # noqa: E402
+from geoglot.models.towers.convnet import architecture_of, canonical_names, tower_shape  # noqa: E402
+from geoglot.models.towers.convnet_training import MEAN, STD, DualTower, TowerShape  # noqa: E402
+from geoglot.training.model_folder import load_start, write_model  # noqa: E402
 
 PROSE = Path(__file__).resolve().parents[2] / "configs" / "mini_card.toml"
 

@@ -16,19 +16,19 @@ import torch
 from safetensors.torch import save_file
 
 from geoglot.errors import DisagreementError, EmptyQueryError, UsageError
-from geoglot.models import export, export_dual, int8
-from geoglot.models.architecture import Architecture, TextShape, VisionShape
 from geoglot.models.card import CARD_FILE, Card, sha256
-from geoglot.models.card_toml import card_values, write_card
-from geoglot.models.clip import build
 from geoglot.models.encoder import Images, load_encoder
-from geoglot.models.export_dual import export_model, least, sentences_for
-from geoglot.models.light import LightEncoder
+from geoglot.models.export import dual, int8, towers
+from geoglot.models.export.dual import export_model, least, sentences_for
+from geoglot.models.onnx_encoder import LightEncoder
 from geoglot.models.peft.attach import merge, tune
 from geoglot.models.peft.files import save_parts
 from geoglot.models.peft.settings import Method, Tuning
 from geoglot.models.torch_encoder import TorchEncoder
-from geoglot.sandbox.samples import draw_sample
+from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
+from geoglot.models.towers.clip import build
+from geoglot.models.zoo.card_toml import card_values, write_card
+from geoglot_sandbox.samples import draw_sample
 
 pytest.importorskip("onnxscript")
 
@@ -92,7 +92,7 @@ def chips() -> Images:
 @pytest.fixture(scope="module")
 def _once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The exporter takes seconds a graph: each model's graphs are written once."""
-    kept, write = tmp_path_factory.mktemp("graphs"), export_dual._write_graphs
+    kept, write = tmp_path_factory.mktemp("graphs"), dual._write_graphs
 
     def copied(work: Any, folder: Path) -> None:
         if not (kept / work.card.name).exists():
@@ -101,7 +101,7 @@ def _once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         shutil.copytree(kept / work.card.name, folder, dirs_exist_ok=True)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export_dual, "_write_graphs", copied)
+        patch.setattr(dual, "_write_graphs", copied)
         yield
 
 
@@ -208,8 +208,8 @@ def test_what_hurts_stays_fp32_then_it_is_refused(
     made: dict[str, tuple[Card, Card]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bar that nothing passes: every step of the ladder is tried, and the last one stands if it may."""
-    monkeypatch.setitem(export_dual.BARS, "int8", 1.1)
-    monkeypatch.setattr(export_dual, "LADDER", (int8.LADDER[0], ("mlp.",)))
+    monkeypatch.setitem(dual.BARS, "int8", 1.1)
+    monkeypatch.setattr(dual, "LADDER", (int8.LADDER[0], ("mlp.",)))
     with pytest.raises(DisagreementError, match=r"to a cosine of 0\.9\d+ at worst; the bar is 1\.1"):
         export_model(made["clip"][0], tmp_path, precision="int8", chips=chips(), chips_from="drawn chips")
     exported = export_model(
@@ -222,12 +222,12 @@ def test_what_hurts_stays_fp32_then_it_is_refused(
 def test_large_weights_go_into_a_second_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime
 
-    monkeypatch.setattr(export, "LARGE_BYTES", 1000)
+    monkeypatch.setattr(towers, "LARGE_BYTES", 1000)
     graph, path = torch.nn.Linear(64, 32), tmp_path / "image.onnx"
     example = torch.randn(2, 64)
-    export.write_graph(graph, example, "images", path)
-    export.strip_traces(path)
-    assert {export_dual._role(file.name) for file in tmp_path.iterdir()} == {"image", "image_data"}
+    towers.write_graph(graph, example, "images", path)
+    towers.strip_traces(path)
+    assert {dual._role(file.name) for file in tmp_path.iterdir()} == {"image", "image_data"}
     assert path.stat().st_size < 64 * 32 * 4 <= path.with_name("image.onnx.data").stat().st_size
     found = onnxruntime.InferenceSession(str(path)).run(None, {"images": example.numpy()})[0]
     assert np.allclose(found, graph(example).detach().numpy(), atol=1e-6)
@@ -243,11 +243,11 @@ def test_bad_input_is_said(made: dict[str, tuple[Card, Card]]) -> None:
 
 def test_sentences_speak_the_models_languages(made: dict[str, tuple[Card, Card]]) -> None:
     texts = sentences_for(made["clip"][0])
-    assert len(set(texts)) == export_dual.SENTENCES
+    assert len(set(texts)) == dual.SENTENCES
     assert any("\u4e00" <= letter <= "\u9fff" for text in texts for letter in text)
 
 
 def test_least_takes_the_worst() -> None:
-    from geoglot.models.compare import Agreement
+    from geoglot.models.zoo.compare import Agreement
 
     assert least(Agreement((0.99, 0.97), (0.98, 0.96), 1.0, 1.0, 2, 2)) == 0.96

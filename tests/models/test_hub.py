@@ -12,9 +12,9 @@ import pytest
 from loopback_hub import COMMIT, LoopbackHub
 
 from geoglot.errors import DownloadError, StorageError
-from geoglot.models import hub as downloads
-from geoglot.models.hub import fetch
-from geoglot.models.origin import Source
+from geoglot.models.zoo import hub as downloads
+from geoglot.models.zoo.hub import fetch
+from geoglot.models.zoo.origin import Source
 
 CONTENT = bytes(range(256)) * 5000  # 1.28 MB: more than one block
 SHA = hashlib.sha256(CONTENT).hexdigest()

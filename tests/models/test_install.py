@@ -24,13 +24,13 @@ from geoglot.errors import (
     TermsError,
     UsageError,
 )
-from geoglot.models import bundle as bundles
-from geoglot.models import install, registry, store
-from geoglot.models.bundle import bundle, is_bundle, unpack
 from geoglot.models.card import CARD_FILE, read_card
-from geoglot.models.card_toml import write_card
 from geoglot.models.encoder import find_card, load_encoder
-from geoglot.models.install import convert, pull
+from geoglot.models.zoo import bundle as bundles
+from geoglot.models.zoo import install, registry, store
+from geoglot.models.zoo.bundle import bundle, is_bundle, unpack
+from geoglot.models.zoo.card_toml import write_card
+from geoglot.models.zoo.install import convert, pull
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")

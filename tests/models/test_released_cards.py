@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from geoglot.errors import ModelNotFoundError
-from geoglot.models.architecture import Architecture, TextShape, VisionShape
 from geoglot.models.card import Card
-from geoglot.models.registry import all_models, find_card, released_at, released_card, released_models
-from geoglot.models.store import place
+from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
+from geoglot.models.zoo.registry import all_models, find_card, released_at, released_card, released_models
+from geoglot.models.zoo.store import place
 
 NAMES = released_models()
 FAMILIES = {
@@ -174,7 +174,7 @@ def test_what_is_built_has_as_many_parameters(shape: str) -> None:
     """On the meta device: nothing is allocated."""
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    from geoglot.models.clip import build
+    from geoglot.models.towers.clip import build
 
     card = next(c for c in map(released_card, NAMES) if repr(c.architecture) == shape)
     assert card.architecture is not None

@@ -18,12 +18,12 @@ from torch.nn import functional as F
 
 from geoglot.errors import EmptyQueryError, ModelFileError, UnknownNameError, UsageError
 from geoglot.models.card import Card, read_card, sha256
-from geoglot.models.card_toml import toml_text
-from geoglot.models.clip import build
 from geoglot.models.encoder import DualEncoder
-from geoglot.models.origin import Preprocess
-from geoglot.models.preprocess import fit
 from geoglot.models.torch_encoder import TorchEncoder
+from geoglot.models.towers.clip import build
+from geoglot.models.towers.preprocess import fit
+from geoglot.models.zoo.card_toml import toml_text
+from geoglot.models.zoo.origin import Preprocess
 
 Images = NDArray[np.uint8]
 RNG = np.random.default_rng(3)

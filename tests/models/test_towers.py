@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geoglot.errors import UnknownNameError, UsageError
-from geoglot.models.architecture import Architecture
 from geoglot.models.checkpoints.load import load_checkpoint
-from geoglot.models.clip import DualModel, build
-from geoglot.models.dense import LAST_BLOCKS, LastBlock
-from geoglot.models.origin import from_table
-from geoglot.models.positions import grid_positions
-from geoglot.models.registry import released_card, released_models
-from geoglot.models.transformer import ACTIVATIONS, Attention
+from geoglot.models.towers.architecture import Architecture
+from geoglot.models.towers.clip import DualModel, build
+from geoglot.models.towers.dense import LAST_BLOCKS, LastBlock
+from geoglot.models.towers.positions import grid_positions
+from geoglot.models.towers.transformer import ACTIVATIONS, Attention
+from geoglot.models.zoo.origin import from_table
+from geoglot.models.zoo.registry import released_card, released_models
 
 GOLDEN = Path(__file__).parent / "golden"
 MANIFEST = json.loads((GOLDEN / "manifest.json").read_text("utf-8"))

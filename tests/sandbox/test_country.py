@@ -12,14 +12,14 @@ import rasterio
 from pyproj import Geod, Transformer
 
 from geoglot.errors import StorageError, UnknownNameError
-from geoglot.sandbox.captions import LANGUAGES
-from geoglot.sandbox.concepts import CONCEPTS
-from geoglot.sandbox.country import CountryReport, draw_country, render_scene
-from geoglot.sandbox.materials import Style
-from geoglot.sandbox.painter import Painted, Sun, View, paint
-from geoglot.sandbox.plan import Country
-from geoglot.sandbox.rasters import EAST_0, NORTH_0, place
-from geoglot.sandbox.scenes import SCENES, UTM, SceneSpec, scene_set
+from geoglot_sandbox.captions import LANGUAGES
+from geoglot_sandbox.concepts import CONCEPTS
+from geoglot_sandbox.country import CountryReport, draw_country, render_scene
+from geoglot_sandbox.materials import Style
+from geoglot_sandbox.painter import Painted, Sun, View, paint
+from geoglot_sandbox.plan import Country
+from geoglot_sandbox.rasters import EAST_0, NORTH_0, place
+from geoglot_sandbox.scenes import SCENES, UTM, SceneSpec, scene_set
 
 SMALL = scene_set("small")
 

@@ -9,11 +9,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoglot.sandbox.concepts import NUMBER
-from geoglot.sandbox.materials import Style, materials
-from geoglot.sandbox.noise import value_noise
-from geoglot.sandbox.painter import Sun, View, paint
-from geoglot.sandbox.world import Plot, World, inside
+from geoglot_sandbox.concepts import NUMBER
+from geoglot_sandbox.materials import Style, materials
+from geoglot_sandbox.noise import value_noise
+from geoglot_sandbox.painter import Sun, View, paint
+from geoglot_sandbox.world import Plot, World, inside
 
 number = st.floats(-20, 20, allow_nan=False)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from geoglot.errors import UnknownNameError, UsageError
-from geoglot.sandbox.captions import LANGUAGES, named, refer
-from geoglot.sandbox.concepts import CONCEPTS
-from geoglot.sandbox.samples import KINDS, LABEL_OF_KIND, draw_sample
+from geoglot_sandbox.captions import LANGUAGES, named, refer
+from geoglot_sandbox.concepts import CONCEPTS
+from geoglot_sandbox.samples import KINDS, LABEL_OF_KIND, draw_sample
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -17,8 +17,8 @@ from fastapi.testclient import TestClient
 
 from geoglot.archive.ingest import ingest
 from geoglot.server.app import create_app
+from geoglot.server.archives import ArchivePool
 from geoglot.server.settings import Settings
-from geoglot.server.shelf import Shelf
 
 Client = TestClient
 Serve = Callable[..., TestClient]
@@ -45,9 +45,11 @@ def serve(served: Path, tmp_path: Path) -> Iterator[Serve]:
     opened: list[TestClient] = []
 
     def make(archives: dict[str, Path] | None = None, **changes: Any) -> TestClient:
-        shelf = Shelf(archives or {"north": served / "north", "south": served / "south"}, lambda name: ColourWords())
+        pool = ArchivePool(
+            archives or {"north": served / "north", "south": served / "south"}, lambda name: ColourWords()
+        )
         settings = replace(Settings(state=tmp_path / f"state-{len(opened)}", follow_s=0.05), **changes)
-        client = TestClient(create_app(shelf, settings), raise_server_exceptions=False)
+        client = TestClient(create_app(pool, settings), raise_server_exceptions=False)
         client.__enter__()
         opened.append(client)
         return client
@@ -60,7 +62,7 @@ def serve(served: Path, tmp_path: Path) -> Iterator[Serve]:
 @pytest.fixture(scope="session")
 def client(served: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A server with the usual settings."""
-    shelf = Shelf({"north": served / "north", "south": served / "south"}, lambda name: ColourWords())
+    pool = ArchivePool({"north": served / "north", "south": served / "south"}, lambda name: ColourWords())
     state = tmp_path_factory.mktemp("state")
-    with TestClient(create_app(shelf, Settings(state=state, follow_s=0.05)), raise_server_exceptions=False) as made:
+    with TestClient(create_app(pool, Settings(state=state, follow_s=0.05)), raise_server_exceptions=False) as made:
         yield made

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 
 from geoglot.server.app import create_app
+from geoglot.server.archives import ArchivePool
 from geoglot.server.settings import Settings
-from geoglot.server.shelf import Shelf
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 EXAMPLES = 5
@@ -28,10 +28,10 @@ EXAMPLES = 5
 @pytest.fixture(scope="module")
 def described(served: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The server's own description, with the server behind it."""
-    shelf = Shelf({"north": served / "north", "south": served / "south"}, lambda name: ColourWords())
-    app = create_app(shelf, Settings(state=tmp_path_factory.mktemp("fuzzed"), job_s=5.0, max_jobs=5))
+    pool = ArchivePool({"north": served / "north", "south": served / "south"}, lambda name: ColourWords())
+    app = create_app(pool, Settings(state=tmp_path_factory.mktemp("fuzzed"), job_s=5.0, max_jobs=5))
     yield schemathesis.openapi.from_asgi("/api", app)
-    app.state.house.close()
+    app.state.context.close()
 
 
 def test_no_request_makes_the_server_fail(described: Any) -> None:

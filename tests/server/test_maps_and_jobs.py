@@ -23,8 +23,8 @@ from rasterio.warp import transform
 from geoglot.archive.archive import Archive
 from geoglot.archive.ingest import ingest
 from geoglot.imagery.reach import Reach
-from geoglot.server.gate import Pace
 from geoglot.server.jobs import JobBoard
+from geoglot.server.middleware import Pace
 from geoglot.tasks.classify import probabilities
 from geoglot.tasks.registry import TASKS
 
@@ -291,7 +291,7 @@ def test_expired_jobs_are_told_as_such(serve: Serve) -> None:
     api = serve(job_keep_s=-1.0)
     href = api.post("/tasks/heat", json={"collection": "north", "q": "water"}).headers["location"]
     ended(api, href)
-    api.app.state.house.board.tidy()  # type: ignore[attr-defined]
+    api.app.state.context.board.tidy()  # type: ignore[attr-defined]
     reply = api.get(href)
     assert reply.status_code == 410
     assert reply.json()["hint"]
@@ -377,8 +377,8 @@ import sys
 from pathlib import Path
 from geoglot.server.app import create_app
 from geoglot.server.settings import Settings
-from geoglot.server.shelf import Shelf
-create_app(Shelf({}), Settings(state=Path(sys.argv[1])))
+from geoglot.server.archives import ArchivePool
+create_app(ArchivePool({}), Settings(state=Path(sys.argv[1])))
 assert hasattr(sys.modules["rio_tiler.io"], "Reader")
 """
     with tempfile.TemporaryDirectory() as folder:

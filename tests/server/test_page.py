@@ -21,9 +21,9 @@ from colour_world import COLOURS, ColourWords
 from PIL import Image
 
 from geoglot.server.app import create_app
-from geoglot.server.page import PAGE, Basemap
+from geoglot.server.archives import ArchivePool
 from geoglot.server.settings import Settings
-from geoglot.server.shelf import Shelf
+from geoglot.server.webpage import PAGE, Basemap
 
 WEB = Path(__file__).resolve().parents[2] / "web"
 FLAGS = [
@@ -92,8 +92,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def running(served: Path, settings: Settings) -> Iterator[str]:
     """A server with the page; where it answers."""
     uvicorn = pytest.importorskip("uvicorn")
-    shelf = Shelf({"north": served / "north", "south": served / "south"}, lambda name: ColourWords())
-    app = create_app(shelf, settings)
+    pool = ArchivePool({"north": served / "north", "south": served / "south"}, lambda name: ColourWords())
+    app = create_app(pool, settings)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from geoglot.errors import UsageError
-from geoglot.server.page import Basemap, policy
+from geoglot.server.webpage import Basemap, policy
 
 URL = "https://tiles.example.org:8443/osm/{z}/{x}/{y}.png?key=k"
 

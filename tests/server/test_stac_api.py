@@ -24,8 +24,8 @@ from geoglot.archive.archive import Archive, ArchiveInfo
 from geoglot.archive.ingest import ingest
 from geoglot.archive.query import Filter
 from geoglot.server.app import create_app
+from geoglot.server.archives import HELD, ArchivePool
 from geoglot.server.settings import Settings
-from geoglot.server.shelf import HELD, Shelf
 from geoglot.types import Bbox
 
 
@@ -158,8 +158,8 @@ def test_an_item_has_what_is_promised(client: TestClient) -> None:
 @pytest.fixture(scope="module")
 def address(served: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real server on a real port."""
-    shelf = Shelf({"north": served / "north"}, lambda name: ColourWords())
-    app = create_app(shelf, Settings(state=tmp_path_factory.mktemp("live")))
+    pool = ArchivePool({"north": served / "north"}, lambda name: ColourWords())
+    app = create_app(pool, Settings(state=tmp_path_factory.mktemp("live")))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -204,24 +204,24 @@ def test_many_at_once_get_what_each_gets_alone(client: TestClient) -> None:
 def test_states_that_are_no_longer_held_are_let_go(served: Path, tmp_path: Path) -> None:
     shutil.copytree(served / "north", tmp_path / "north")
     (tmp_path / "more").mkdir()
-    shelf = Shelf({"north": tmp_path / "north"}, lambda name: ColourWords())
+    pool = ArchivePool({"north": tmp_path / "north"}, lambda name: ColourWords())
     seen: list[weakref.ref[Archive]] = []
     for number in range(HELD + 3):
-        archive = shelf.volume("north").archive
+        archive = pool.served("north").archive
         assert archive.search("water").matches
         seen.append(weakref.ref(archive))
         del archive
         paint(tmp_path / "more" / f"{number}.tif", ("water", "roof", "roof", "forest"))
         ingest(tmp_path / "north", tmp_path / "more", ColourWords(), GRID, prune=False)
-        shelf.follow()
+        pool.follow()
     assert [state() is None for state in seen] == [True] * 4 + [False] * (HELD - 1)
 
 
 def test_an_archives_numbers_are_worked_out_once_however_many_ask(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house = client.app.state.house  # type: ignore[attr-defined]
-    archive = house.archive("north")
+    context = client.app.state.context  # type: ignore[attr-defined]
+    archive = context.archive("north")
     worked_out, begin = [], threading.Barrier(8)
     original = Archive.info
 
@@ -232,10 +232,10 @@ def test_an_archives_numbers_are_worked_out_once_however_many_ask(
 
     def ask() -> None:
         begin.wait()
-        house.info(archive)
+        context.info(archive)
 
     monkeypatch.setattr(Archive, "info", slow)
-    house._infos.pop(archive, None)
+    context._infos.pop(archive, None)
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()

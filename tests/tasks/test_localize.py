@@ -20,11 +20,11 @@ from geoglot.errors import EmptyQueryError, TooLargeError, UnknownNameError, Usa
 from geoglot.imagery.filters import blobs
 from geoglot.imagery.scene import open_scene
 from geoglot.models.card import Calibration, Card
-from geoglot.models.origin import Preprocess
-from geoglot.tasks import localize as module
-from geoglot.tasks.localize import Heat, LocalizeSettings, localize_scene, make_plan
-from geoglot.tasks.localize_files import write_heats
-from geoglot.tasks.localize_map import cubic, see_strictly, stretched, strict_probability, windows_of
+from geoglot.models.zoo.origin import Preprocess
+from geoglot.tasks.localize import localizer
+from geoglot.tasks.localize.files import write_heats
+from geoglot.tasks.localize.localizer import Heat, LocalizeSettings, localize_scene, make_plan
+from geoglot.tasks.localize.maps import cubic, see_strictly, stretched, strict_probability, windows_of
 
 COLOURS = {"red": (230, 20, 20), "blue": (20, 20, 230), "green": (20, 160, 40), "grey": (120, 120, 120)}
 
@@ -150,7 +150,7 @@ def test_finer_maps_follow_edges(tmp_path: Path) -> None:
 
 def slow_strict(picture: np.ndarray, sides: tuple[int, ...], text: str) -> np.ndarray:
     """The description, step by step, with every pixel's median taken by sorting."""
-    from geoglot.tasks import localize_map
+    from geoglot.tasks.localize import maps
 
     encoder = ColourPlaces(Preprocess((0, 0, 0), (1, 1, 1)))
     height, width = picture.shape[:2]
@@ -165,7 +165,7 @@ def slow_strict(picture: np.ndarray, sides: tuple[int, ...], text: str) -> np.nd
         count[window.y0 : window.y1, window.x0 : window.x1] += 1
     mean = (total / count).astype(np.float32)
     grey = (255 * ((mean - mean.min()) / (mean - mean.min()).max())).astype(np.uint8)
-    reach = localize_map.MEDIAN_PX // 2
+    reach = maps.MEDIAN_PX // 2
     wide = np.pad(grey, reach, mode="edge")
     size = 2 * reach + 1
     smooth = np.array(
@@ -177,7 +177,7 @@ def slow_strict(picture: np.ndarray, sides: tuple[int, ...], text: str) -> np.nd
 
 
 def test_strict_maps_are_those_of_a_slow_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoglot.tasks.localize_map.MEDIAN_PX", 11)
+    monkeypatch.setattr("geoglot.tasks.localize.maps.MEDIAN_PX", 11)
     picture = pixels()[40:100, 10:80]
     path = write(tmp_path / "a.tif", picture)
     encoder = ColourPlaces(Preprocess((0, 0, 0), (1, 1, 1)))
@@ -186,9 +186,9 @@ def test_strict_maps_are_those_of_a_slow_twin(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_median_is_the_published_one() -> None:
-    from geoglot.tasks import localize_map
+    from geoglot.tasks.localize import maps
 
-    assert (localize_map.CHIP_PX, localize_map.QUALITY, localize_map.MEDIAN_PX) == (256, 95, 251)
+    assert (maps.CHIP_PX, maps.QUALITY, maps.MEDIAN_PX) == (256, 95, 251)
 
 
 def test_cubic_is_not_smoothed_and_keeps_what_fits() -> None:
@@ -244,10 +244,10 @@ def test_what_is_asked_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 make_plan(scene, sentences, LocalizeSettings())
         with pytest.raises(UsageError, match="asked twice"):
             make_plan(scene, ["red", "red"], LocalizeSettings())
-        monkeypatch.setattr(module, "MAX_STRICT", 100)
+        monkeypatch.setattr(localizer, "MAX_STRICT", 100)
         with pytest.raises(TooLargeError, match="strict"):
             make_plan(scene, ["red"], LocalizeSettings(mode="strict"))
-        monkeypatch.setattr(module, "MAX_WINDOWS", 3)
+        monkeypatch.setattr(localizer, "MAX_WINDOWS", 3)
         with pytest.raises(TooLargeError, match="windows"):
             make_plan(scene, ["red"], LocalizeSettings((32,)))
     with pytest.raises(UnknownNameError):
@@ -258,7 +258,7 @@ def test_what_is_asked_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_maps_of_huge_scenes_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_CELLS", 200)
+    monkeypatch.setattr(localizer, "MAX_CELLS", 200)
     path = write(tmp_path / "a.tif", pixels())
     with open_scene(path) as scene:
         plan = make_plan(scene, ["red"], LocalizeSettings((32,)))
@@ -308,7 +308,7 @@ def test_a_scene_without_a_place_gives_pixels(tmp_path: Path) -> None:
 
 
 def test_strict_windows_are_encoded_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoglot.tasks.localize_map.BATCH", 7)
+    monkeypatch.setattr("geoglot.tasks.localize.maps.BATCH", 7)
     encoder = ColourPlaces()
     done: list[int] = []
     seen = see_strictly(pixels()[:100, :100], encoder, (32,), lambda n, total: done.append(n))
@@ -369,7 +369,7 @@ def test_regions_found_on_the_grid_of_edges_are_those_of_the_pixels(tmp_path: Pa
         level = stretched(heat.values)
         assert heat.levels.values.size < level.size / 4 or cell_px > 1
         assert np.array_equal(heat.level, level, equal_nan=True)
-        expected = [(blob, *module._top(blob, level)) for blob in blobs(level >= 0.75) if blob.area >= 4]
+        expected = [(blob, *localizer._top(blob, level)) for blob in blobs(level >= 0.75) if blob.area >= 4]
         expected.sort(key=lambda found: -level[found[1:]])
         assert len(heat.places) == len(expected) > 0
         for place, (blob, row, column) in zip(heat.places, expected, strict=True):
@@ -387,5 +387,5 @@ def test_a_peak_is_its_own_regions(tmp_path: Path) -> None:
     """A region whose box holds another's higher cell still gives its own."""
     level = np.array([[0.8, 0.8, 0.8, 0.8], [0.8, 0, 0, 0], [0.8, 0, 1, 0], [0.9, 0, 0, 0]], np.float32)
     ring, dot = blobs(level >= 0.75)
-    assert module._top(ring, level) == (3, 0)
-    assert module._top(dot, level) == (2, 2)
+    assert localizer._top(ring, level) == (3, 0)
+    assert localizer._top(dot, level) == (2, 2)

@@ -14,13 +14,13 @@ from patch_colours import COLOURS, PatchColours, quarters, unit
 from geoglot.errors import UnknownWordsError, UsageError
 from geoglot.imagery.scene import Pixels
 from geoglot.models.encoder import DenseEncoder, dense, load_encoder
-from geoglot.tasks import segment, segment_decide, segment_scores
-from geoglot.tasks.segment import Segmenter, SegmentSettings, segment_image
-from geoglot.tasks.segment_decide import Rule
-from geoglot.tasks.segment_plan import ArrayPicture, make_plan, spans
-from geoglot.tasks.segment_presence import EVERY, TOP, Presence
-from geoglot.tasks.segment_scores import Batch, Scorer, finer
-from geoglot.tasks.segment_words import AUTO, best_of, make_prompts, read_classes
+from geoglot.tasks.segment import decision, scores, segmenter
+from geoglot.tasks.segment.classes import AUTO, best_of, make_prompts, read_classes
+from geoglot.tasks.segment.decision import Rule
+from geoglot.tasks.segment.presence import EVERY, TOP, Presence
+from geoglot.tasks.segment.scores import Batch, Scorer, finer
+from geoglot.tasks.segment.segmenter import Segmenter, SegmentSettings, segment_image
+from geoglot.tasks.segment.windows import ArrayPicture, make_plan, spans
 from geoglot.types import Window
 
 NAMES = ("water", "forest", "sand", "roof")
@@ -281,7 +281,7 @@ def seams(plan_axis: Sequence[int], cell: int, length: int, reach: int) -> NDArr
 
 def test_layouts_of_one_scene_agree_far_from_seams_and_at_them() -> None:
     """The bundled model on a drawn harbour: on average probabilities differ by less than 0.05, far and near."""
-    from geoglot.sandbox.samples import draw_sample
+    from geoglot_sandbox.samples import draw_sample
 
     encoder: DenseEncoder = dense(load_encoder("geoglot-mini", threads=1))
     image = draw_sample("harbor", 3, size_px=224).rgb
@@ -331,11 +331,11 @@ def peak(width: int, height: int) -> int:
 
 
 def test_memory_does_not_follow_the_size_of_the_scene(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segment_scores, "KEPT_BYTES", 2**16)
-    monkeypatch.setattr(segment_scores, "WINDOW_PIXELS", 4 * 128**2)
-    for module in (segment_scores, segment):  # belts fill up where reading costs nothing
+    monkeypatch.setattr(scores, "KEPT_BYTES", 2**16)
+    monkeypatch.setattr(scores, "WINDOW_PIXELS", 4 * 128**2)
+    for module in (scores, segmenter):  # belts fill up where reading costs nothing
         monkeypatch.setattr(module, "AHEAD_BYTES", 2**17)
-    monkeypatch.setattr(segment_decide, "BLOCK", (64, 128))
+    monkeypatch.setattr(decision, "BLOCK", (64, 128))
     peak(256, 256)
     small, tall, wide = peak(512, 512), peak(512, 3072), peak(3072, 512)
     assert tall < 1.15 * small

@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from geoglot.training.cached import backward
+from geoglot.training.distributed import World, open_world
+from geoglot.training.grad_cache import backward
 from geoglot.training.loop import train
+from geoglot.training.loop_config import Loop
 from geoglot.training.objective import LossName
-from geoglot.training.region_losses import region_alignment
+from geoglot.training.recipes.farslip.region_losses import region_alignment
 from geoglot.training.run_folder import facts_of
-from geoglot.training.settings import Loop
-from geoglot.training.world import World, open_world
 
 CASES: dict[str, tuple[LossName, int, int, tuple[int, int]]] = {
     "infonce": ("infonce", 1, 0, (6, 6)),

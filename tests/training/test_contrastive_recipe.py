@@ -17,19 +17,19 @@ from tiny_towers import alone, draw_data, objective, open_data, word_ids  # noqa
 from geoglot.cli.app import app  # noqa: E402
 from geoglot.data.sources import DataSource  # noqa: E402
 from geoglot.errors import UnknownNameError, UsageError  # noqa: E402
-from geoglot.models.architecture import Architecture, TextShape, VisionShape  # noqa: E402
 from geoglot.models.card import read_card, sha256  # noqa: E402
-from geoglot.models.card_toml import write_card  # noqa: E402
 from geoglot.models.checkpoints.convert import FILE, write_safetensors  # noqa: E402
-from geoglot.models.clip import build  # noqa: E402
-from geoglot.models.tokenizer import ConceptTokenizer  # noqa: E402
+from geoglot.models.tokenizers.concepts import ConceptTokenizer  # noqa: E402
+from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape  # noqa: E402
+from geoglot.models.towers.clip import build  # noqa: E402
+from geoglot.models.zoo.card_toml import write_card  # noqa: E402
 from geoglot.training.config import build_config, load_config  # noqa: E402
 from geoglot.training.journal import read_log  # noqa: E402
 from geoglot.training.leakage import check_leakage, open_pictures  # noqa: E402
+from geoglot.training.loop_config import Loop  # noqa: E402
 from geoglot.training.recipes import contrastive  # noqa: E402
 from geoglot.training.registry import RECIPES, load_recipe, run_recipe  # noqa: E402
 from geoglot.training.run_folder import read_facts  # noqa: E402
-from geoglot.training.settings import Loop  # noqa: E402
 from geoglot.training.validation import mean_recall, recall_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 import joint_batches  # noqa: E402
 from tiny_towers import alone, grads, objective, random_batch  # noqa: E402
 
-from geoglot.training.cached import backward  # noqa: E402
+from geoglot.training.grad_cache import backward  # noqa: E402
 from geoglot.training.journal import read_log  # noqa: E402
 
 HERE = Path(__file__).parent

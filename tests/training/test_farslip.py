@@ -15,24 +15,24 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor  # noqa: E402
 
-from geoglot.data.feed import Feed, Workshop  # noqa: E402
-from geoglot.data.plan import BatchPlan  # noqa: E402
+from geoglot.data.batches import BatchPlan  # noqa: E402
+from geoglot.data.loader import Feed, Workshop  # noqa: E402
 from geoglot.data.sources import DataSource  # noqa: E402
 from geoglot.errors import ModelFileError, ModelNotFoundError, UnknownNameError, UsageError  # noqa: E402
 from geoglot.models.checkpoints.fold import TABLE, stretch_positions  # noqa: E402
 from geoglot.models.encoder import dense, find_card, load_encoder  # noqa: E402
-from geoglot.training.cached import backward  # noqa: E402
 from geoglot.training.config import load_config  # noqa: E402
+from geoglot.training.distributed import World  # noqa: E402
+from geoglot.training.grad_cache import backward  # noqa: E402
 from geoglot.training.journal import Progress, read_log  # noqa: E402
 from geoglot.training.loop import to_batch  # noqa: E402
+from geoglot.training.loop_config import Loop  # noqa: E402
+from geoglot.training.model_folder import Start, load_start, with_long_text, write_model  # noqa: E402
 from geoglot.training.objective import Batch, Contrastive  # noqa: E402
-from geoglot.training.recipes import farslip  # noqa: E402
-from geoglot.training.recipes.farslip import Config, FarSlip  # noqa: E402
+from geoglot.training.recipes.farslip import recipe as farslip  # noqa: E402
+from geoglot.training.recipes.farslip.recipe import Config, FarSlip  # noqa: E402
 from geoglot.training.registry import run_recipe  # noqa: E402
-from geoglot.training.settings import Loop  # noqa: E402
 from geoglot.training.smoke import draw_regions, draw_world  # noqa: E402
-from geoglot.training.starting_point import Start, load_start, with_long_text, write_model  # noqa: E402
-from geoglot.training.world import World  # noqa: E402
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -201,8 +201,8 @@ def test_the_released_code_moves_its_teacher_before_the_step(world: Path) -> Non
 
 
 def test_batch_norm_keeps_its_statistics(tmp_path: Path) -> None:
-    from geoglot.models.architecture import Architecture, TextShape, VisionShape
-    from geoglot.models.clip import build
+    from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
+    from geoglot.models.towers.clip import build
 
     shape = Architecture(
         VisionShape("convnet", 32, 32, 8, (1, 1, 1, 1), 0, 0, "mean"),
@@ -296,11 +296,11 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from dataclasses import asdict
     from shutil import copyfile
 
-    from geoglot.models.architecture import Architecture, TextShape, VisionShape
     from geoglot.models.card import sha256
-    from geoglot.models.card_toml import write_card
     from geoglot.models.checkpoints.convert import FILE, write_safetensors
-    from geoglot.models.clip import build
+    from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
+    from geoglot.models.towers.clip import build
+    from geoglot.models.zoo.card_toml import write_card
 
     folder = tmp_path_factory.mktemp("clip")
     golden = Path(__file__).parents[1] / "models" / "golden_tokens"

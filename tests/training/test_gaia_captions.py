@@ -10,9 +10,9 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
+from geoglot.data.decode import Prepare
 from geoglot.data.pairs import Pair
-from geoglot.data.pictures import Prepare
-from geoglot.training.recipes.gaia import PREFIX, CaptionAware, Mirror
+from geoglot.training.recipes.gaia.recipe import PREFIX, CaptionAware, Mirror
 from geoglot.training.words import WordTokenizer
 
 SIDE = 8

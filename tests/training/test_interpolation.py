@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from geoglot.errors import UsageError  # noqa: E402
-from geoglot.training.interpolation import Point, blend, choose, sweep  # noqa: E402
+from geoglot.training.recipes.gaia.interpolation import Point, blend, choose, sweep  # noqa: E402
 
 
 def weights(value: float) -> dict[str, torch.Tensor]:

@@ -12,14 +12,14 @@ torch = pytest.importorskip("torch")
 
 from tiny_towers import alone, draw_data, make_feed, objective, open_data  # noqa: E402
 
-from geoglot.data.feed import Loaded  # noqa: E402
+from geoglot.data.loader import Loaded  # noqa: E402
 from geoglot.errors import CollapsedError, DivergedError, MissingExtraError, UsageError  # noqa: E402
 from geoglot.training import loop as loop_module  # noqa: E402
 from geoglot.training.journal import Progress, read_log  # noqa: E402
 from geoglot.training.loop import Report, train  # noqa: E402
+from geoglot.training.loop_config import Loop  # noqa: E402
 from geoglot.training.objective import Objective  # noqa: E402
 from geoglot.training.run_folder import facts_of, read_facts  # noqa: E402
-from geoglot.training.settings import Loop  # noqa: E402
 from geoglot.training.weights import MovingAverage  # noqa: E402
 
 LOOP = Loop(batch=8, steps=9, learning_rate=1e-2, warmup=2, ema=0.9, chunk=3, log_every=1, checkpoint_every=4, clip=5.0)

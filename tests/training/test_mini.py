@@ -10,9 +10,9 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from geoglot.data.objects import object_crops  # noqa: E402
+from geoglot.data.object_crops import object_crops  # noqa: E402
 from geoglot.errors import SourceError, UnknownNameError, UsageError  # noqa: E402
-from geoglot.models.tokenizer import ConceptTokenizer  # noqa: E402
+from geoglot.models.tokenizers.concepts import ConceptTokenizer  # noqa: E402
 from geoglot.training.config import load_config  # noqa: E402
 from geoglot.training.labels import LabelNames  # noqa: E402
 from geoglot.training.pools import make_pool, token_uses, vary_tokens  # noqa: E402
@@ -117,7 +117,7 @@ def test_class_names_are_said_in_phrases_when_asked(toy_data: Path, tmp_path: Pa
 def test_a_run_starts_from_the_one_before(toy_data: Path, tmp_path: Path) -> None:
     before = tmp_path / "first.toml"
     before.write_text(
-        'steps = 2\nrsicd = 6\neurosat = 4\nsandbox = 0\nphases = [[1.0, 32]]\nwarmup = 1\n'
+        "steps = 2\nrsicd = 6\neurosat = 4\nsandbox = 0\nphases = [[1.0, 32]]\nwarmup = 1\n"
         f'label_names = "{ROOT / "configs" / "mini_labels.toml"}"\n'
     )
     still = _config(after=str(before), steps=1, learning_rate=0.0, ema=0.0)

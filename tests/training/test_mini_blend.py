@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def toy_config(folder: Path) -> mini_blend.Config:
     """first -> captions, first -> words."""
     labels = ROOT / "configs" / "mini_labels.toml"
-    usual = 'steps = 2\nrsicd = 6\neurosat = 4\nsandbox = 0\nwarmup = 1\nphases = [[1.0, 32]]\n'
+    usual = "steps = 2\nrsicd = 6\neurosat = 4\nsandbox = 0\nwarmup = 1\nphases = [[1.0, 32]]\n"
     usual += f'label_names = "{labels}"\n'
     (folder / "first.toml").write_text(usual)
     (folder / "captions.toml").write_text(usual + f'seed = 1\nafter = "{folder / "first.toml"}"\n')

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geoglot.errors import ModelFileError, UnknownNameError, UsageError
-from geoglot.models.architecture import Architecture, TextShape, VisionShape
-from geoglot.models.clip import Clip, build
 from geoglot.models.peft.attach import is_tuned, merge, tune
 from geoglot.models.peft.blocks import TunedBlock
 from geoglot.models.peft.files import load_parts, save_parts, trained
 from geoglot.models.peft.settings import Tuning, preset_values
-from geoglot.models.tower import DualTower, TowerShape
-from geoglot.models.transformer import Block
+from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
+from geoglot.models.towers.clip import Clip, build
+from geoglot.models.towers.convnet_training import DualTower, TowerShape
+from geoglot.models.towers.transformer import Block
 from geoglot.training.weights import count
 
 W, HEADS, LAYERS, DIM = 32, 2, 2, 16

@@ -9,7 +9,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from geoglot.errors import UsageError  # noqa: E402
-from geoglot.training.purification import keep_best, pair_scores, shuffle_captions  # noqa: E402
+from geoglot.training.recipes.purify.scores import keep_best, pair_scores, shuffle_captions  # noqa: E402
 from geoglot.training.words import WordTokenizer  # noqa: E402
 
 

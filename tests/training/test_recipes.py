@@ -22,11 +22,14 @@ from geoglot.models.peft.files import load_parts  # noqa: E402
 from geoglot.models.peft.settings import Method, Tuning  # noqa: E402
 from geoglot.training.config import load_config  # noqa: E402
 from geoglot.training.journal import Progress, read_log  # noqa: E402
-from geoglot.training.purification import Judge  # noqa: E402
-from geoglot.training.recipes import contrastive, farslip, gaia, purify  # noqa: E402
+from geoglot.training.model_folder import load_start  # noqa: E402
+from geoglot.training.recipes import contrastive  # noqa: E402
+from geoglot.training.recipes.farslip import recipe as farslip  # noqa: E402
+from geoglot.training.recipes.gaia import recipe as gaia  # noqa: E402
+from geoglot.training.recipes.purify import recipe as purify  # noqa: E402
+from geoglot.training.recipes.purify.scores import Judge  # noqa: E402
 from geoglot.training.registry import RECIPES, load_recipe, run_recipe  # noqa: E402
 from geoglot.training.smoke import SIDE, draw_world  # noqa: E402
-from geoglot.training.starting_point import load_start  # noqa: E402
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 MINE = {"contrastive": contrastive, "farslip": farslip, "gaia": gaia, "purify": purify}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from geoglot.errors import UsageError  # noqa: E402
-from geoglot.training.roi_align import roi_align, roi_mean  # noqa: E402
+from geoglot.training.recipes.farslip.roi_align import roi_align, roi_mean  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden" / "roi_align.npz"
 

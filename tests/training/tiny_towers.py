@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from geoglot.data.feed import Feed, Workshop
+from geoglot.data.batches import BatchPlan
+from geoglot.data.decode import Prepare
+from geoglot.data.loader import Feed, Workshop
 from geoglot.data.pairs import PairSet
-from geoglot.data.pictures import Prepare
-from geoglot.data.plan import BatchPlan
 from geoglot.data.sources import DataSource, open_source
 from geoglot.training.contrastive import Rows
+from geoglot.training.distributed import World
+from geoglot.training.loop_config import Loop
 from geoglot.training.objective import Batch, Contrastive, LossName
-from geoglot.training.settings import Loop
-from geoglot.training.world import World
 
 SIDE = 16
 WORDS = ("red", "green", "blue", "grey", "field", "water")

@@ -16,7 +16,7 @@ sentences of the glossary in ten languages, and a list of awkward ones. The fold
                             sha256 of the ids, and whether they were equal
 """
 
-# ruff: noqa: E501  the strings stand as they are
+
 from __future__ import annotations
 
 import gzip
@@ -42,25 +42,123 @@ from open_clip.tokenizer import HFTokenizer, SimpleTokenizer, default_bpe  # noq
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
 
 from geoglot.data.glossary import LANGUAGES, concepts, templates  # noqa: E402
-from geoglot.models.text_codec.clip_bpe import byte_letters, read_clip_bpe  # noqa: E402
-from geoglot.models.text_codec.pieces import GEMMA, XLMR, read_pieces  # noqa: E402
+from geoglot.models.tokenizers.clip_bpe import byte_letters, read_clip_bpe  # noqa: E402
+from geoglot.models.tokenizers.pieces import GEMMA, XLMR, read_pieces  # noqa: E402
 
 OUT = Path(__file__).resolve().parents[2] / "tests" / "models" / "golden_tokens"
 MERGES, PIECES = 1500, 1200
 AWKWARD = [
-    "", " ", "\n", "\t \r\n", "\x00", "a\x00b", "a\x1b[31mred\x1b[0m", "\x07bell\x08", "\u200b\u200d\ufeff", "\u00ad",
-    "\u2028line\u2029paragraph", "\u3000wide\u3000space", "a\u00a0b", "🚢⚓️🌊", "👩‍🚀 on the 🌍", "🇵🇹🇰🇷", "✈️✈️✈️✈️", "👍🏽",
-    "e\u0301cole", "école", "Å Å", "ﬁeld", "ＡＢＣ１２３", "½ ¼ ² ③ Ⅳ", "x²+y²=z²", "schÃ¶n", "L&AMP;AMP;ID", "a &amp; b", "&amp;amp;lt;",
-    "&lt;start_of_text&gt;", "&#8217;s", "&nbsp;", "&notanentity;", "<start_of_text>", "<END_OF_TEXT>",
-    "!!<start_of_text>", "a<end_of_text>b", "<start_of_text", "<|startoftext|> x <|endoftext|>", "</s><pad><mask>",
-    "<s> x </s>", "<eos>", "<bos>x<unk>", "it's they've we'll I'd 'tis 'S 'RE", "don’t “quote” ‘x’", "'ſ 'K", "İstanbul ISPARTA ı",
-    "ẞ straße STRASSE", "ΑΣ ας Σ", "ǅ ǆ", "1234567890", "3.14e-10", "12,345 km²", "50°N 8°E", "²³¹", "٣٤٥", "१२३",
-    "snake_case_name", "__init__", "C++ #tag @user", "https://example.org/a?b=c&d=e#f", "a\\b\\n", '"quoted"', "(a) [b] {c}",
-    "{}", "...", "…", "—–-", "!?!?!?", "$$$ €€ ££", "～〜", "。、！？", "港口里有很多船，旁边是一座城市。", "中文English混合", "日本の港", "こんにちは世界",
-    "대한민국 서울의 항구", "ㄱㄴㄷ", "\u1100\u1161\u11a8", "العربية ميناء", "עברית נמל", "हवाई अड्डा", "ท่าเรือ", "Ελληνικά λιμάνι",
-    "სატელიტი", "አማርኛ", "𝒽𝑒𝓁𝓁𝑜", "𐍈", "𠀀𠀁", "\U000e0041", "\ufffd", "\ud83d", "a\udc80b", "\ufffe", "ￜ", "ﷺ", "Z̷͑a̶l̷g̸o",
-    "a" * 300, "ab " * 200, "supercalifragilistic" * 20, "1" * 200, "!" * 200, "🌊" * 120, "港" * 150, "ё" * 120,
-    "a b\tc\nd\re\x0bf\x0cg\x1ch\x85i", "trailing space ", " leading", "MiXeD CaSe", "ALL CAPS HARBOUR", "no-break\u2011hyphen",
+    "",
+    " ",
+    "\n",
+    "\t \r\n",
+    "\x00",
+    "a\x00b",
+    "a\x1b[31mred\x1b[0m",
+    "\x07bell\x08",
+    "\u200b\u200d\ufeff",
+    "\u00ad",
+    "\u2028line\u2029paragraph",
+    "\u3000wide\u3000space",
+    "a\u00a0b",
+    "🚢⚓️🌊",
+    "👩‍🚀 on the 🌍",
+    "🇵🇹🇰🇷",
+    "✈️✈️✈️✈️",
+    "👍🏽",
+    "e\u0301cole",
+    "école",
+    "Å Å",
+    "ﬁeld",
+    "ＡＢＣ１２３",
+    "½ ¼ ² ③ Ⅳ",
+    "x²+y²=z²",
+    "schÃ¶n",
+    "L&AMP;AMP;ID",
+    "a &amp; b",
+    "&amp;amp;lt;",
+    "&lt;start_of_text&gt;",
+    "&#8217;s",
+    "&nbsp;",
+    "&notanentity;",
+    "<start_of_text>",
+    "<END_OF_TEXT>",
+    "!!<start_of_text>",
+    "a<end_of_text>b",
+    "<start_of_text",
+    "<|startoftext|> x <|endoftext|>",
+    "</s><pad><mask>",
+    "<s> x </s>",
+    "<eos>",
+    "<bos>x<unk>",
+    "it's they've we'll I'd 'tis 'S 'RE",
+    "don’t “quote” ‘x’",
+    "'ſ 'K",
+    "İstanbul ISPARTA ı",
+    "ẞ straße STRASSE",
+    "ΑΣ ας Σ",
+    "ǅ ǆ",
+    "1234567890",
+    "3.14e-10",
+    "12,345 km²",
+    "50°N 8°E",
+    "²³¹",
+    "٣٤٥",
+    "१२३",
+    "snake_case_name",
+    "__init__",
+    "C++ #tag @user",
+    "https://example.org/a?b=c&d=e#f",
+    "a\\b\\n",
+    '"quoted"',
+    "(a) [b] {c}",
+    "{}",
+    "...",
+    "…",
+    "—–-",
+    "!?!?!?",
+    "$$$ €€ ££",
+    "～〜",
+    "。、！？",
+    "港口里有很多船，旁边是一座城市。",
+    "中文English混合",
+    "日本の港",
+    "こんにちは世界",
+    "대한민국 서울의 항구",
+    "ㄱㄴㄷ",
+    "\u1100\u1161\u11a8",
+    "العربية ميناء",
+    "עברית נמל",
+    "हवाई अड्डा",
+    "ท่าเรือ",
+    "Ελληνικά λιμάνι",
+    "სატელიტი",
+    "አማርኛ",
+    "𝒽𝑒𝓁𝓁𝑜",
+    "𐍈",
+    "𠀀𠀁",
+    "\U000e0041",
+    "\ufffd",
+    "\ud83d",
+    "a\udc80b",
+    "\ufffe",
+    "ￜ",
+    "ﷺ",
+    "Z̷͑a̶l̷g̸o",
+    "a" * 300,
+    "ab " * 200,
+    "supercalifragilistic" * 20,
+    "1" * 200,
+    "!" * 200,
+    "🌊" * 120,
+    "港" * 150,
+    "ё" * 120,
+    "a b\tc\nd\re\x0bf\x0cg\x1ch\x85i",
+    "trailing space ",
+    " leading",
+    "MiXeD CaSe",
+    "ALL CAPS HARBOUR",
+    "no-break\u2011hyphen",
 ]
 
 
@@ -74,7 +172,9 @@ def texts() -> list[str]:
         words = [named[(step * 7 + k * 13) % len(named)].name(language) for k in range(1 + step % 3)]
         sentence = frames[step % len(frames)].replace("{c}", ", ".join(words))
         if step % 9 == 0:
-            sentence = ". ".join(frames[(step + k) % len(frames)].replace("{c}", words[k % len(words)]) for k in range(12))
+            sentence = ". ".join(
+                frames[(step + k) % len(frames)].replace("{c}", words[k % len(words)]) for k in range(12)
+            )
         found.append(sentence.title() if step % 5 == 0 else sentence)
         if len(found) == 1200:
             return found
@@ -195,10 +295,14 @@ def real(lines: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {"file": path.name, "file_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     for context in (77, 248):
         theirs = SimpleTokenizer(context_length=context)
-        found[f"texts_{context}"] = same(f"real {context}", read_clip_bpe(path, context).ids(lines), theirs(lines).numpy())
+        found[f"texts_{context}"] = same(
+            f"real {context}", read_clip_bpe(path, context).ids(lines), theirs(lines).numpy()
+        )
     characters = every_character()
     theirs = SimpleTokenizer(context_length=24)
-    return found | {"characters": same("characters", read_clip_bpe(path, 24).ids(characters), theirs(characters).numpy())}
+    return found | {
+        "characters": same("characters", read_clip_bpe(path, 24).ids(characters), theirs(characters).numpy())
+    }
 
 
 def main() -> None:
@@ -211,13 +315,26 @@ def main() -> None:
     train_xlmr(plain)
     train_gemma(plain)
     xlmr = reference("xlmr", {"tokenizer_class": "XLMRobertaTokenizer"}, 77, "whitespace")
-    config = {"tokenizer_class": "GemmaTokenizer", "padding_side": "right", "add_bos_token": False, "add_eos_token": True}
+    config = {
+        "tokenizer_class": "GemmaTokenizer",
+        "padding_side": "right",
+        "add_bos_token": False,
+        "add_eos_token": True,
+    }
     gemma = reference("gemma", config, 64, "canonicalize")
     bpe = {f"bpe_{t}": SimpleTokenizer(str(OUT / "bpe.txt.gz"), context_length=t) for t in (77, 248)}
     ids = {name: one(lines).numpy().astype(np.int32) for name, one in {**bpe, "xlmr": xlmr, "gemma": gemma}.items()}
     np.savez_compressed(OUT / "ids.npz", **ids)
-    manifest: dict[str, Any] = {"versions": {p: version(p) for p in ("open_clip_torch", "transformers", "tokenizers", "ftfy", "regex", "sentencepiece")}}
-    manifest["vocabulary"] = {"bpe": bpe["bpe_77"].vocab_size, "xlmr": len(xlmr.tokenizer), "gemma": len(gemma.tokenizer)}
+    manifest: dict[str, Any] = {
+        "versions": {
+            p: version(p) for p in ("open_clip_torch", "transformers", "tokenizers", "ftfy", "regex", "sentencepiece")
+        }
+    }
+    manifest["vocabulary"] = {
+        "bpe": bpe["bpe_77"].vocab_size,
+        "xlmr": len(xlmr.tokenizer),
+        "gemma": len(gemma.tokenizer),
+    }
     manifest["real_bpe"] = real(lines)
     ours = {"bpe_77": read_clip_bpe(OUT / "bpe.txt.gz", 77, manifest["vocabulary"]["bpe"])}
     ours["xlmr"] = read_pieces(OUT / "xlmr.json", XLMR, 77, manifest["vocabulary"]["xlmr"])

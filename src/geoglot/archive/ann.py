@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.planner import Selection
+from geoglot.archive.filters import Selection
 from geoglot.archive.query import Filter
 from geoglot.archive.ranking import Rows, Scores, best
 from geoglot.archive.snapshot import Snapshot

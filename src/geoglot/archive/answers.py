@@ -6,7 +6,7 @@ In the flat formats `box_px` becomes x0_px y0_px x1_px y1_px and `bbox_lonlat` w
 that a place crosses the antimeridian. `footprint` is the geometry. A scene without a georeference has none: its
 geometry is null, never invented.
 
-An answer that was pointed (`geoglot.archive.point`) has `spot` as well: x_px y_px box_px lonlat bbox_lonlat footprint
+An answer that was pointed (`geoglot.archive.rerank`) has `spot` as well: x_px y_px box_px lonlat bbox_lonlat footprint
 score; in the flat formats spot_score spot_x_px spot_y_px spot_lon spot_lat and the box as spot_x0_px ... spot_north.
 """
 

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.archive.calibrate import Background, confidences, load_background
+from geoglot.archive.filters import Selection, select
 from geoglot.archive.heat import Frame, heat_map
 from geoglot.archive.listing import ChipVectors, Listing, list_chips
 from geoglot.archive.lock import writer_active
 from geoglot.archive.manifest import Manifest, read_manifest
-from geoglot.archive.planner import Selection, select
 from geoglot.archive.query import Filter, SearchResult, Term, parse_terms, query_vector
 from geoglot.archive.ranking import EXACT_LIMIT, ExactRanker, Hit, Ranker, hits
 from geoglot.archive.records import SceneRecord
@@ -252,7 +252,7 @@ class Archive:
             merge: Fold hits that overlap a better hit of the same scene into it.
             exact_limit: Most chips to compare one by one before the approximate index is used.
             point: Look again, closer, at so many of the best chips: they are read from their scenes, ranked anew by
-                what is found inside, and say where (`Match.spot`). See geoglot.archive.point.
+                what is found inside, and say where (`Match.spot`). See geoglot.archive.rerank.
 
         Raises:
             QueryError: The query cannot be run (EmptyQueryError, UnknownWordsError among them).
@@ -288,7 +288,7 @@ class Archive:
         )
 
     def _pointed(self, matches: tuple[Match, ...], query: NDArray[np.float32], count: int) -> tuple[Match, ...]:
-        from geoglot.archive.point import pointed
+        from geoglot.archive.rerank import pointed
         from geoglot.models.encoder import dense
 
         if self.encoder is None:
@@ -392,7 +392,7 @@ class Archive:
         Looks for: scenes with more or fewer chips than they should have, leftovers of interrupted work, vectors that
         are not unit, a snapshot that differs from the tables, and scenes whose file is gone.
         """
-        from geoglot.archive.freeze import freeze
+        from geoglot.archive.snapshot_writer import freeze
         from geoglot.archive.store import Store
 
         problems = []

@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from geoglot.archive.manifest import Manifest, read_manifest
-from geoglot.archive.pipeline import Stages
-from geoglot.archive.plan import (
+from geoglot.archive.ingest_plan import (
     Listing,
     Plan,
     Spec,
@@ -25,8 +23,8 @@ from geoglot.archive.plan import (
     read_listings,
     write_listings,
 )
-from geoglot.archive.report import Failure, IngestReport, Progress, StageClock, write_report
-from geoglot.archive.stages import (
+from geoglot.archive.ingest_report import Failure, IngestReport, Progress, StageClock, write_report
+from geoglot.archive.ingest_stages import (
     BATCH,
     ChipRead,
     ChipsEncoded,
@@ -37,6 +35,8 @@ from geoglot.archive.stages import (
     encode_chips,
     read_scenes,
 )
+from geoglot.archive.manifest import Manifest, read_manifest
+from geoglot.archive.pipeline import Stages
 from geoglot.archive.staging import StagedScene
 from geoglot.archive.store import Store
 from geoglot.errors import ArchiveMismatchError, ArchiveNotFoundError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.planner import select
+from geoglot.archive.filters import select
 from geoglot.archive.query import Filter
 from geoglot.archive.snapshot import Snapshot
 from geoglot.errors import UsageError

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.planner import Selection
+from geoglot.archive.filters import Selection
 from geoglot.archive.snapshot import Snapshot
 
 EXACT_LIMIT = 1_000_000

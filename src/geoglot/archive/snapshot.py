@@ -275,6 +275,6 @@ def open_snapshot(folder: Path) -> Snapshot:
     """
     if (found := load_snapshot(folder, state_key(folder))) is not None:
         return found
-    from geoglot.archive.freeze import freeze_newest
+    from geoglot.archive.snapshot_writer import freeze_newest
 
     return freeze_newest(folder)

@@ -217,7 +217,7 @@ class Store:
         Raises:
             StorageError: The disk is full; nothing is lost, and queries work without a snapshot, slower.
         """
-        from geoglot.archive.freeze import write_snapshot
+        from geoglot.archive.snapshot_writer import write_snapshot
 
         self._need_lock()
         with storage_errors(self.folder):

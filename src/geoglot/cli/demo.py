@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from geoglot.archive.answers import Answered
     from geoglot.archive.archive import Archive
+    from geoglot.data.drawn import CountryReport
     from geoglot.models.encoder import DualEncoder
-    from geoglot.sandbox.country import CountryReport
 
 QUESTIONS = (
     ("en", "boats moored in a harbour"),
@@ -73,7 +73,7 @@ def _refuse_strange(folder: Path) -> None:
 
 def _draw(out: Console, folder: Path, seed: int) -> CountryReport:
     from geoglot.cli.screen import drawing_progress, plural, seconds
-    from geoglot.sandbox.country import draw_country
+    from geoglot.data.drawn import draw_country
 
     started = time.perf_counter()
     with drawing_progress() as show:

@@ -13,7 +13,7 @@ from geoglot.cli.options import ArchivePath, ModelName
 
 if TYPE_CHECKING:
     from geoglot.archive.archive import ArchiveInfo
-    from geoglot.archive.report import IngestReport
+    from geoglot.archive.ingest_report import IngestReport
     from geoglot.imagery.grid import ChipGrid
     from geoglot.models.card import Card
 

@@ -14,7 +14,7 @@ from geoglot.cli.app import PLAIN
 from geoglot.cli.options import ModelName
 
 if TYPE_CHECKING:
-    from geoglot.tasks.localize import LocalizePlan
+    from geoglot.tasks.localize.localizer import LocalizePlan
 
 app = typer.Typer(**PLAIN)
 
@@ -49,8 +49,8 @@ def localize(
     from geoglot.imagery.multiscale import SIDES_PX
     from geoglot.imagery.scene import open_scene
     from geoglot.models.encoder import DEFAULT_MODEL, load_encoder
-    from geoglot.tasks.localize import LocalizeSettings, localize_scene, make_folder, make_plan
-    from geoglot.tasks.localize_files import write_heats
+    from geoglot.tasks.localize.files import write_heats
+    from geoglot.tasks.localize.localizer import LocalizeSettings, localize_scene, make_folder, make_plan
 
     settings = LocalizeSettings(tuple(side or SIDES_PX), tuple(ground or ()), mode, finer, level, most)
     with open_scene(scene) as opened:

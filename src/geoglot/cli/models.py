@@ -16,11 +16,11 @@ from geoglot.cli.app import PLAIN
 from geoglot.errors import UsageError
 
 if TYPE_CHECKING:
-    from geoglot.models.architecture import Activation
     from geoglot.models.card import Card
-    from geoglot.models.compare import Agreement
     from geoglot.models.encoder import Images
-    from geoglot.models.install import Installed
+    from geoglot.models.towers.architecture import Activation
+    from geoglot.models.zoo.compare import Agreement
+    from geoglot.models.zoo.install import Installed
 
 DRAWN_PX, DRAWN_SEED = 224, 4_000_000
 """Of the chips that `compare` draws; no recipe trains on these seeds."""
@@ -48,7 +48,7 @@ def list_models(
     as_json: AsJson = False,
 ) -> None:
     """List every model that geoglot knows by name."""
-    from geoglot.models.registry import all_models, find_card
+    from geoglot.models.zoo.registry import all_models, find_card
 
     cards = [card for card in map(find_card, all_models()) if card.files or not installed]
     if as_json:
@@ -117,7 +117,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Say what is known of a model: shape, input, training data, overlap with benchmarks, terms, where it lies."""
-    from geoglot.models.registry import find_card
+    from geoglot.models.zoo.registry import find_card
 
     card = find_card(name)
     if as_json:
@@ -181,8 +181,8 @@ def pull(
 
     Prints the weights' terms first. What broke off goes on when the command is run again.
     """
-    from geoglot.models.bundle import is_bundle
-    from geoglot.models.install import pull as fetch_model
+    from geoglot.models.zoo.bundle import is_bundle
+    from geoglot.models.zoo.install import pull as fetch_model
 
     if is_bundle(Path(name)):
         _unpack(Path(name), force, as_json)
@@ -203,7 +203,7 @@ def _activation(name: str | None) -> Activation | None:
     from typing import get_args
 
     from geoglot.errors import UnknownNameError
-    from geoglot.models.architecture import Activation
+    from geoglot.models.towers.architecture import Activation
 
     if name is not None and name not in get_args(Activation):
         raise UnknownNameError("activation", name, get_args(Activation))
@@ -213,7 +213,7 @@ def _activation(name: str | None) -> Activation | None:
 def _tell_terms(name: str, accepted: bool) -> bool:
     """Print the terms; ask on a terminal where they need consent. True when they are accepted."""
     from geoglot.cli.screen import notes
-    from geoglot.models.registry import HUB, released_at, released_card
+    from geoglot.models.zoo.registry import HUB, released_at, released_card
 
     card = released_at(name) if name.startswith(HUB) else released_card(name)
     if card is None or card.licence is None:
@@ -261,7 +261,7 @@ def bundle(
 ) -> None:
     """Put a model into one file with checksums, for a machine without a network; or take it out there."""
     from geoglot.cli.screen import results
-    from geoglot.models.bundle import bundle as write_bundle
+    from geoglot.models.zoo.bundle import bundle as write_bundle
 
     if unpack:
         if output is not None:
@@ -277,8 +277,8 @@ def bundle(
 
 
 def _unpack(path: Path, force: bool, as_json: bool) -> None:
-    from geoglot.models.bundle import unpack
-    from geoglot.models.install import Installed
+    from geoglot.models.zoo.bundle import unpack
+    from geoglot.models.zoo.install import Installed
 
     card = unpack(path, force=force)
     terms = f"terms ({card.licence.id}): {card.licence.text}" if card.licence else f"terms: {_licence(card)}"
@@ -299,7 +299,7 @@ def convert(
     as_json: AsJson = False,
 ) -> None:
     """Make a model from a checkpoint that is already here; no code of the file is run, and nothing is fetched."""
-    from geoglot.models.install import convert as convert_file
+    from geoglot.models.zoo.install import convert as convert_file
 
     made = convert_file(checkpoint, card_name=card, name=name, activation=_activation(activation), tokenizer=tokenizer)
     _tell_installed(made, as_json)
@@ -326,9 +326,9 @@ def export(
 
     from geoglot.cli.screen import plural, results, say
     from geoglot.errors import UnknownNameError
-    from geoglot.models.compare import Agreement
-    from geoglot.models.install import export as export_light
-    from geoglot.models.registry import find_card
+    from geoglot.models.zoo.compare import Agreement
+    from geoglot.models.zoo.install import export as export_light
+    from geoglot.models.zoo.registry import find_card
 
     if precision not in ("fp32", "int8"):
         raise UnknownNameError("precision", precision, ("fp32", "int8"))
@@ -365,8 +365,8 @@ def compare(
 
     Cosines only mean something between versions of one model: other models have other spaces.
     """
-    from geoglot.models.compare import agreement, encode
     from geoglot.models.encoder import load_encoder
+    from geoglot.models.zoo.compare import agreement, encode
 
     asked = _texts(texts)
     first, second = load_encoder(a), load_encoder(b)
@@ -381,7 +381,7 @@ def compare(
 
 def _texts(file: Path | None) -> list[str]:
     if file is None:
-        from geoglot.sandbox.samples import KINDS
+        from geoglot.data.drawn import KINDS
 
         return [kind.replace("_", " ") for kind in KINDS]
     try:
@@ -396,7 +396,7 @@ def _pictures(files: list[Path], side: int) -> list[Images]:
         from geoglot.archive.query import read_picture
 
         return [read_picture(str(file), side)[0] for file in files]
-    from geoglot.sandbox.samples import KINDS, draw_sample
+    from geoglot.data.drawn import KINDS, draw_sample
 
     return [draw_sample(kind, DRAWN_SEED, DRAWN_PX).rgb for kind in KINDS]
 

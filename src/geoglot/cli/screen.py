@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from geoglot.archive.archive import ArchiveInfo
+    from geoglot.archive.ingest_report import Progress
     from geoglot.archive.pictures import Unread
-    from geoglot.archive.report import Progress
     from geoglot.training.journal import Progress as TrainingProgress
 
 

@@ -14,7 +14,7 @@ from geoglot.cli.app import PLAIN
 from geoglot.cli.options import ModelName
 
 if TYPE_CHECKING:
-    from geoglot.tasks.segment_scene import SegmentReport
+    from geoglot.tasks.segment.scene import SegmentReport
 
 app = typer.Typer(**PLAIN)
 
@@ -54,11 +54,11 @@ def segment(
     """
     from geoglot.imagery.scene import open_scene
     from geoglot.models.encoder import DEFAULT_MODEL, dense, load_encoder
-    from geoglot.tasks.segment import Segmenter, SegmentSettings
-    from geoglot.tasks.segment_files import check_vectors
-    from geoglot.tasks.segment_plan import words_of
-    from geoglot.tasks.segment_scene import plan_scene, segment_scene
-    from geoglot.tasks.segment_words import read_classes
+    from geoglot.tasks.segment.classes import read_classes
+    from geoglot.tasks.segment.files import check_vectors
+    from geoglot.tasks.segment.scene import plan_scene, segment_scene
+    from geoglot.tasks.segment.segmenter import Segmenter, SegmentSettings
+    from geoglot.tasks.segment.windows import words_of
 
     asked = read_classes(classes or ())  # what is wrong with them is told before a model is opened
     settings = SegmentSettings(

@@ -65,9 +65,9 @@ def serve(
     """
     try:
         from geoglot.server.app import serve as run
-        from geoglot.server.page import PAGE, Basemap, has_page
+        from geoglot.server.archives import ArchivePool, named_archives
         from geoglot.server.settings import Settings
-        from geoglot.server.shelf import Shelf, named_archives
+        from geoglot.server.webpage import PAGE, Basemap, has_page
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in EXTRA:
             raise MissingExtraError("geoglot serve", "serve") from error
@@ -76,7 +76,7 @@ def serve(
 
     from geoglot.cli.screen import say
     from geoglot.imagery.reach import Reach
-    from geoglot.models.store import home
+    from geoglot.models.zoo.store import home
 
     named = {urlsplit(public_url).hostname or ""} if public_url else set()
     settings = Settings(
@@ -95,8 +95,8 @@ def serve(
     )
     if host not in LOOPBACK and not api_key:
         say("Everybody who can reach this machine can ask: there is no --api-key.")
-    shelf = Shelf(named_archives(archives))
+    pool = ArchivePool(named_archives(archives))
     if not has_page(PAGE):
         say("The map page is not built, the rest works. Build it, with Node: cd web && npm ci && npm run build")
     say(f"http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C ends it)")
-    run(shelf, settings, host, port)
+    run(pool, settings, host, port)

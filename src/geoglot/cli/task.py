@@ -125,7 +125,7 @@ def _value(name: str, value: Any, encoder: Any) -> Any:
 
 
 def _token(file: str, encoder: Any) -> str:
-    from geoglot.archive.asking import picture_token
+    from geoglot.archive.request import picture_token
     from geoglot.imagery.scene import Limits
 
     return picture_token(Path(file), encoder, Limits())

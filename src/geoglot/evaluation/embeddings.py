@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from geoglot.data.samples import Sample, decode, load_pixels
 from geoglot.errors import StorageError, UnknownWordsError
 from geoglot.models.encoder import DualEncoder, Vectors
-from geoglot.models.preprocess import fit
+from geoglot.models.towers.preprocess import fit
 
 BLOCK = 256
 """Images decoded, encoded and kept at a time: 38 MB of pixels at 224 px, two blocks in memory."""

@@ -65,7 +65,8 @@ def in_all_languages(encoder: DualEncoder, samples: Sequence[Sample], group: str
     for measure, metric in ((zero_shot, "top1"), (question_retrieval, "P@10")):
         rows = {code: measure(encoder, samples, group, code, images) for code in LANGUAGES}
         gap = language_gap({code: row.value for code, row in rows.items()})
-        found += [*rows.values(), Number("multi/questions", f"{metric}_gap", gap, None, len(samples))]
+        parts = tuple(row.metric for code, row in rows.items() if code != "en")
+        found += [*rows.values(), Number("multi/questions", f"{metric}_gap", gap, None, len(samples), parts=parts)]
     asked = {code: encode_known(encoder, list(prompts(group, code).values())) for code in LANGUAGES}
     return found + _agreements(asked, images, "multi/questions")
 
@@ -87,9 +88,15 @@ def translated_retrieval(
         vectors[code] = encode_known(encoder, task.texts)
         numbers = retrieve(vectors[code], images, task, seed=seed)
         by_language[code] = next(n.value for n in numbers if n.metric == "mR")
-        found += [replace(n, protocol="multi/captions", metric=f"{n.metric}_{code}") for n in numbers]
-    found.append(Number("multi/captions", "mR_gap", language_gap(by_language), None, len(images)))
+        found += [_in_language(n, code) for n in numbers]
+    parts = tuple(f"mR_{code}" for code in by_language if code != "en")
+    found.append(Number("multi/captions", "mR_gap", language_gap(by_language), None, len(images), parts=parts))
     return found + _agreements(vectors, images, "multi/captions")
+
+
+def _in_language(number: Number, code: str) -> Number:
+    parts = tuple(f"{part}_{code}" for part in number.parts)
+    return replace(number, protocol="multi/captions", metric=f"{number.metric}_{code}", parts=parts)
 
 
 def _agreements(asked: Mapping[str, Vectors], images: Vectors, protocol: str) -> list[Number]:

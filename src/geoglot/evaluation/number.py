@@ -24,6 +24,7 @@ class Number:
         limit: Set when only so many images were looked at; then the number is a dry look, not a result.
         tied: The value if every tie had gone the model's way, where the metric has ties.
         notes: What else a reader must know, in sentences.
+        parts: Of an average: the metrics, data sets or classes of the same report that it is the mean of.
     """
 
     protocol: str
@@ -41,3 +42,4 @@ class Number:
     limit: int | None = None
     tied: float | None = None
     notes: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()

@@ -23,14 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.archive.calibrate import fit_calibration, logistic, measure_background, standard_margins
+from geoglot.data.drawn import KINDS, draw_sample
 from geoglot.data.glossary import concepts
 from geoglot.data.samples import Sample, load_pixels, read_samples
 from geoglot.evaluation.embeddings import encode_samples
 from geoglot.evaluation.retrieval import caption_retrieval
 from geoglot.models.card import CARD_FILE, Calibration, Card, read_card, sha256
 from geoglot.models.encoder import DualEncoder, Vectors, load_encoder
-from geoglot.models.tokenizer import ConceptTokenizer
-from geoglot.sandbox.samples import KINDS, draw_sample
+from geoglot.models.tokenizers.concepts import ConceptTokenizer
 
 log = logging.getLogger("geoglot.release")
 
@@ -120,7 +120,14 @@ def release(run: Path, data: Path, image_px: int, out: Path, prose: Path, *, pre
         prose: TOML with the card's fixed part.
         precision: "int8" or "fp32" image tower.
     """
-    from geoglot.models.export import PATCH_PX, export_image, export_text, load_towers, quantize_image, strip_traces
+    from geoglot.models.export.towers import (
+        PATCH_PX,
+        export_image,
+        export_text,
+        load_towers,
+        quantize_image,
+        strip_traces,
+    )
 
     towers = load_towers(run / "final.pt")
     tokenizer = freeze_tokenizer(run)

@@ -19,8 +19,8 @@ import numpy as np
 from geoglot.data.samples import load_pixels, read_samples
 from geoglot.evaluation.release import background_prompts, freeze_tokenizer
 from geoglot.models.card import Card, sha256
-from geoglot.models.card_toml import card_values, write_card
 from geoglot.models.encoder import DEFAULT_MODEL, DualEncoder, Vectors, load_encoder
+from geoglot.models.zoo.card_toml import card_values, write_card
 
 log = logging.getLogger("geoglot.release")
 
@@ -41,9 +41,9 @@ def release_torch(run: Path, image_px: int, out: Path, prose: Path, name: str = 
         ModelFileError: The run holds no trained towers.
     """
     from geoglot.models.checkpoints.convert import write_safetensors
-    from geoglot.models.convnet import architecture_of, canonical_names
-    from geoglot.models.export import load_towers
-    from geoglot.models.tower import MEAN, STD
+    from geoglot.models.export.towers import load_towers
+    from geoglot.models.towers.convnet import architecture_of, canonical_names
+    from geoglot.models.towers.convnet_training import MEAN, STD
 
     towers = load_towers(run / "final.pt")
     architecture = architecture_of(towers.shape, image_px)

@@ -107,7 +107,13 @@ def _notes(group: Sequence[Number]) -> tuple[str, ...]:
     tied = [n for n in group if n.tied is not None and n.tied - n.value > 0.005]
     kinder = "would be {:.2f} if every tie went its way"
     notes = [f"{n.model}: {n.dataset} {n.metric} {n.value:.2f} {kinder.format(n.tied)}" for n in tied]
-    return (*sorted(told), *notes)
+    return (*sorted(told), *_averages(group), *notes)
+
+
+def _averages(group: Sequence[Number]) -> list[str]:
+    """What each average in the table is the mean of; a gap is the mean drop of its parts from English."""
+    named = {(n.dataset if n.dataset == "mean" else n.metric, n.parts) for n in group if n.parts}
+    return sorted(f"{name}: {len(parts)} parts, {', '.join(parts)}" for name, parts in named)
 
 
 def _markdown(table: Table) -> str:
@@ -137,7 +143,7 @@ def beside_all(numbers: Sequence[Number]) -> list[Published]:
 
 _COLUMNS = (
     "protocol", "dataset", "split", "metric", "model", "fingerprint", "value", "low", "high", "count", "texts",
-    "seed", "limit", "tied", "source", "notes",
+    "seed", "limit", "tied", "source", "notes", "parts",
 )  # fmt: skip
 
 
@@ -148,7 +154,9 @@ def _csv(numbers: Sequence[Number]) -> str:
     for number in numbers:
         row = asdict(number)
         low, high = row.pop("interval") or ("", "")
-        writer.writerow(row | {"low": low, "high": high, "notes": "; ".join(number.notes)})
+        writer.writerow(
+            row | {"low": low, "high": high, "notes": "; ".join(number.notes)} | {"parts": "; ".join(number.parts)}
+        )
     for one in beside_all([number for number in numbers if number.limit is None]):
         row = asdict(one)
         writer.writerow({key: row[key] for key in ("protocol", "dataset", "metric", "model", "value", "source")})

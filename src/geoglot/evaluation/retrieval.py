@@ -96,7 +96,9 @@ def retrieve(texts: Vectors, images: Vectors, task: Task, *, seed: int = 0) -> l
     by_text, by_image = both_ranks(texts, images, task.pairs)
     owner = _first_image(task.pairs, len(texts))
     names = [f"{way}_R@{k}" for way in ("i2t", "t2i") for k in task.cutoffs]
-    names += ["i2t_mean", "t2i_mean", "mR"]
+    parts = {f"{way}_mean": tuple(f"{way}_R@{k}" for k in KS) for way in ("i2t", "t2i")}
+    parts["mR"] = (*parts["i2t_mean"], *parts["t2i_mean"])
+    names += parts
 
     def hits(which: str) -> _Hits:
         return _Hits(getattr(by_image, which), getattr(by_text, which), owner, task.cutoffs)
@@ -108,10 +110,11 @@ def retrieve(texts: Vectors, images: Vectors, task: Task, *, seed: int = 0) -> l
     notes = (f"the model knows no word of {lost:,} of {len(texts):,} texts",) if lost else ()
     return [
         Number(
-            task.protocol, name, float(v), span, len(images), texts=len(texts), seed=seed, tied=float(kind), notes=notes
+            task.protocol, name, float(v), span, len(images), texts=len(texts), seed=seed, tied=float(kind),
+            notes=notes, parts=parts.get(name, ()),
         )
         for name, v, span, kind in zip(names, values, spans, kindest, strict=True)
-    ]
+    ]  # fmt: skip
 
 
 def _first_image(pairs: Pairs, texts: int) -> NDArray[np.int64]:

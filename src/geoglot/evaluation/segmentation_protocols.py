@@ -28,10 +28,10 @@ from geoglot.evaluation.embeddings import encode_known
 from geoglot.evaluation.segmentation import NO_ANSWER, Bytes, Predict
 from geoglot.imagery.stitch import between
 from geoglot.models.encoder import DenseEncoder
-from geoglot.tasks.segment import Segmenter, SegmentSettings, segment_picture
-from geoglot.tasks.segment_plan import ArrayPicture
-from geoglot.tasks.segment_scores import Upsampler
-from geoglot.tasks.segment_words import AUTO, AskedClass, best_of
+from geoglot.tasks.segment.classes import AUTO, AskedClass, best_of
+from geoglot.tasks.segment.scores import Upsampler
+from geoglot.tasks.segment.segmenter import Segmenter, SegmentSettings, segment_picture
+from geoglot.tasks.segment.windows import ArrayPicture
 
 FIT_PX, CHIP_PX, STRIDE_PX = 448, 224, 112
 SCALE = 50.0

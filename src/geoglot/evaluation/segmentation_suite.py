@@ -78,10 +78,11 @@ def _numbers(
         for name, value, span in zip(result.names, result.iou, result.iou_intervals, strict=True)
         if value == value  # a class that neither occurs nor was called has no IoU
     ]
+    classes = tuple(metric for metric, _, _ in lines if metric != "miou")
     return [
         Number(
             kind, metric, value, span, result.images, card.name, card.fingerprint, data.name, data.split, data.source,
-            texts, seed, limit, notes=notes,
+            texts, seed, limit, notes=notes, parts=classes if metric == "miou" else (),
         )
         for metric, value, span in lines
     ]  # fmt: skip

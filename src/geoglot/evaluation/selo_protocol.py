@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from geoglot.data.benchmarks.found import Benchmark
+from geoglot.data.benchmarks.schema import Benchmark
 from geoglot.data.samples import decode
 from geoglot.evaluation.embeddings import encode_known
 from geoglot.evaluation.metrics import bootstraps
@@ -21,7 +21,7 @@ from geoglot.evaluation.selo import RELEASED, Constants, selo_scores
 from geoglot.imagery.multiscale import SIDES_PX, ScaleGrid, fitting_sides
 from geoglot.imagery.scene import open_scene
 from geoglot.models.encoder import DualEncoder
-from geoglot.tasks.localize_map import Seen, cover_of, see, see_strictly, stretched, strict_probability
+from geoglot.tasks.localize.maps import Seen, cover_of, see, see_strictly, stretched, strict_probability
 
 Mode = Literal["strict", "fast"]
 METRICS = ("Rsu", "Ras", "Rda", "Rmi")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from geoglot.archive.evidence import Judge, Scores
-from geoglot.archive.point import BATCH, CANDIDATES, WEIGHT, closer_maps, fused, sizes_px
+from geoglot.archive.rerank import BATCH, CANDIDATES, WEIGHT, closer_maps, fused, sizes_px
 from geoglot.data.regions.schema import RegionRecord, RegionSet
 from geoglot.errors import UsageError
 from geoglot.evaluation.number import Interval

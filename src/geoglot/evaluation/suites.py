@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from geoglot.data.benchmarks.catalogue import limited, read_benchmark
-from geoglot.data.benchmarks.found import Benchmark
+from geoglot.data.benchmarks.schema import Benchmark
 from geoglot.data.benchmarks.translations import read_translations
+from geoglot.data.samples import Sample
 from geoglot.data.segmentation import SegmentationSet
 from geoglot.errors import SourceError, UnknownNameError, UsageError
 from geoglot.evaluation.embeddings import Kept, encode_known, encode_samples
 from geoglot.evaluation.multilingual import in_all_languages, translated_retrieval
 from geoglot.evaluation.number import Number
+from geoglot.evaluation.paraphrases import paraphrased
 from geoglot.evaluation.probe import TRAIN_SHARE, Labels, few_shot, linear_probe, split_by_class
 from geoglot.evaluation.questions import questions
 from geoglot.evaluation.retrieval import Task, dedup_task, equivalent_task, retrieve, rows_task
@@ -26,7 +28,7 @@ from geoglot.evaluation.segmentation_suite import SEGMENTING, open_masks, segmen
 from geoglot.evaluation.selo_protocol import Mode, localization
 from geoglot.evaluation.zero_shot import classify, label_numbers, rs5m_classes, skyscript_classes
 from geoglot.models.encoder import DualEncoder, Vectors
-from geoglot.models.text_codec.truncation import TruncationCount
+from geoglot.models.tokenizers.truncation import TruncationCount
 
 _Labelled = tuple[Vectors, Labels]
 Told = Callable[[str, int, int], None]
@@ -230,12 +232,18 @@ class _Run:
         return retrieve(texts, self.images(data), task, seed=self._options.seed)
 
     def questions(self, data: Benchmark) -> list[Number]:
+        return in_all_languages(self._encoder, *self._labelled(data))
+
+    def paraphrases(self, data: Benchmark) -> list[Number]:
+        return paraphrased(self._encoder, *self._labelled(data))
+
+    def _labelled(self, data: Benchmark) -> tuple[list[Sample], str, Vectors]:
+        """The samples that have a label, the set's group of questions, and the samples' vectors."""
         group = data.name.removesuffix("-test")
         if group not in questions():
             raise UnknownNameError("data set with questions", data.name, questions())
-        known = np.array([bool(sample.label) for sample in data.samples])
-        samples = [sample for sample in data.samples if sample.label]
-        return in_all_languages(self._encoder, samples, group, self.images(data)[known])
+        labelled = np.array([bool(sample.label) for sample in data.samples])
+        return [sample for sample in data.samples if sample.label], group, self.images(data)[labelled]
 
     def translated(self, data: Benchmark) -> list[Number]:
         said = read_translations(data.name, self._options.root, data.samples)
@@ -274,7 +282,8 @@ class _Run:
 
 _KINDS: dict[str, Callable[[_Run, Benchmark], list[Number]]] = {
     "rs5m": _Run.rs5m, "skyscript": _Run.skyscript, "rows": _Run.rows, "equivalent": _Run.equivalent,
-    "dedup": _Run.dedup, "questions": _Run.questions, "translated": _Run.translated, "linear": _Run.linear,
+    "dedup": _Run.dedup, "questions": _Run.questions, "paraphrases": _Run.paraphrases,
+    "translated": _Run.translated, "linear": _Run.linear,
     "few_shot": _Run.few_shot, "selo_strict": _Run.selo_strict, "selo_fast": _Run.selo_fast,
 }  # fmt: skip
 
@@ -293,4 +302,5 @@ def _means(suite: Suite, numbers: Sequence[Number]) -> list[Number]:
         return []
     value = float(np.mean([number.value for number in top]))
     images = sum(number.count for number in top)
-    return [replace(top[0], dataset="mean", split="", source="", value=value, interval=None, count=images)]
+    mean = replace(top[0], dataset="mean", split="", source="", value=value, interval=None, count=images)
+    return [replace(mean, parts=tuple(number.dataset for number in top))]

@@ -21,7 +21,7 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.data.benchmarks.found import Benchmark
+from geoglot.data.benchmarks.schema import Benchmark
 from geoglot.errors import UsageError
 from geoglot.evaluation.embeddings import encode_known, encode_lengths, unknown
 from geoglot.evaluation.metrics import bootstraps, class_ranks, mean_class

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from geoglot.errors import ModelFileError, ModelNotFoundError
-from geoglot.models.architecture import Architecture
-from geoglot.models.origin import NO_DOUBTS, Doubts, Licence, Preprocess, Source, TokenizerSource, from_table
+from geoglot.models.towers.architecture import Architecture
+from geoglot.models.zoo.origin import NO_DOUBTS, Doubts, Licence, Preprocess, Source, TokenizerSource, from_table
 
 CARD_FILE = "card.toml"
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from geoglot.errors import MissingExtraError, ModelFileError, UnknownNameError, UsageError
 from geoglot.models.card import Card
-from geoglot.models.registry import DEFAULT_MODEL, bundled_models, find_card
+from geoglot.models.zoo.registry import DEFAULT_MODEL, bundled_models, find_card
 
 if TYPE_CHECKING:
-    from geoglot.models.dense import LastBlock
+    from geoglot.models.towers.dense import LastBlock
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -135,7 +135,7 @@ def _runtime_of(card: Card) -> Runtime:
 
 
 def _light(card: Card, threads: int | None, device: str | None, precision: str | None) -> DualEncoder:
-    from geoglot.models.light import LightEncoder
+    from geoglot.models.onnx_encoder import LightEncoder
 
     if device is not None or precision is not None:
         raise UsageError(

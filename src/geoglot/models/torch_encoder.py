@@ -14,17 +14,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geoglot.errors import EmptyQueryError, ModelFileError, UnknownNameError, UsageError
-from geoglot.models.architecture import Architecture
 from geoglot.models.card import Card
 from geoglot.models.checkpoints.open import read_tensors
-from geoglot.models.clip import DualModel, build
-from geoglot.models.dense import LastBlock
-from geoglot.models.origin import Preprocess
 from geoglot.models.peft.files import load_parts
-from geoglot.models.preprocess import check_images, fit
-from geoglot.models.text_codec.load import load_tokenizer
-from geoglot.models.text_codec.protocol import Tokenizer
-from geoglot.models.text_codec.truncation import TruncationCount
+from geoglot.models.tokenizers.load import load_tokenizer
+from geoglot.models.tokenizers.protocol import Tokenizer
+from geoglot.models.tokenizers.truncation import TruncationCount
+from geoglot.models.towers.architecture import Architecture
+from geoglot.models.towers.clip import DualModel, build
+from geoglot.models.towers.dense import LastBlock
+from geoglot.models.towers.preprocess import check_images, fit
+from geoglot.models.zoo.origin import Preprocess
 
 log = logging.getLogger("geoglot.models")
 

@@ -13,17 +13,18 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from geoglot import __version__
 from geoglot.errors import MissingExtraError, UsageError
-from geoglot.server import problems, routes_jobs, routes_ops, routes_pictures, routes_stac
-from geoglot.server.gate import Gate
-from geoglot.server.house import House
-from geoglot.server.page import PageFiles, has_page
+from geoglot.server import errors
+from geoglot.server.archives import ArchivePool
+from geoglot.server.context import ServerContext
+from geoglot.server.middleware import Gate
+from geoglot.server.routes import jobs, operations, pictures, stac
 from geoglot.server.settings import Settings
-from geoglot.server.shelf import Shelf
+from geoglot.server.webpage import PageFiles, has_page
 
 TIDY_S = 30.0
 
 
-def create_app(shelf: Shelf, settings: Settings) -> FastAPI:
+def create_app(pool: ArchivePool, settings: Settings) -> FastAPI:
     """An ASGI application over some archives.
 
     Raises:
@@ -34,7 +35,7 @@ def create_app(shelf: Shelf, settings: Settings) -> FastAPI:
 
     if not all(settings.api_keys):
         raise UsageError("an API key is empty", hint="Leave it out, or give it letters.")
-    house = House(shelf, settings)
+    context = ServerContext(pool, settings)
     app = FastAPI(
         title=settings.title,
         version=__version__,
@@ -45,13 +46,13 @@ def create_app(shelf: Shelf, settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.house = house
-    for room in (routes_stac, routes_pictures, routes_jobs, routes_ops):
-        app.include_router(room.router)
+    app.state.context = context
+    for routes in (stac, pictures, jobs, operations):
+        app.include_router(routes.router)
     if settings.page is not None and has_page(settings.page):
         app.mount("/page", PageFiles(settings.page, settings.basemap), name="page")
-    problems.install(app)
-    app.add_middleware(Gate, settings=settings, metrics=house.metrics)
+    errors.install(app)
+    app.add_middleware(Gate, settings=settings, metrics=context.metrics)
     if settings.cors:
         app.add_middleware(CORSMiddleware, allow_origins=list(settings.cors), **_CORS)
     return app
@@ -66,25 +67,25 @@ _CORS: dict[str, Any] = {
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    house: House = app.state.house
-    house.shelf.start(house.settings.follow_s)
-    tidying = asyncio.create_task(_tidy(house))
+    context: ServerContext = app.state.context
+    context.pool.start(context.settings.follow_s)
+    tidying = asyncio.create_task(_tidy(context))
     try:
         yield
     finally:
         tidying.cancel()
-        house.closing.set()
-        await asyncio.to_thread(house.close)
+        context.closing.set()
+        await asyncio.to_thread(context.close)
 
 
-async def _tidy(house: House) -> None:
+async def _tidy(context: ServerContext) -> None:
     while True:
-        await asyncio.to_thread(house.board.tidy)
+        await asyncio.to_thread(context.board.tidy)
         await asyncio.to_thread(_trim)
         await asyncio.sleep(TIDY_S)
 
 
-def serve(shelf: Shelf, settings: Settings, host: str, port: int) -> None:
+def serve(pool: ArchivePool, settings: Settings, host: str, port: int) -> None:
     """Answer until told to stop; then finish what is under way, at most 10 s.
 
     Raises:
@@ -94,11 +95,11 @@ def serve(shelf: Shelf, settings: Settings, host: str, port: int) -> None:
         import uvicorn
     except ImportError as error:
         raise MissingExtraError("the server", "serve") from error
-    from geoglot.server.gate import log_json
+    from geoglot.server.middleware import log_json
 
     log_json()
     _return_memory()
-    app = create_app(shelf, settings)
+    app = create_app(pool, settings)
     config = uvicorn.Config(
         app,
         host=host,
@@ -111,7 +112,7 @@ def serve(shelf: Shelf, settings: Settings, host: str, port: int) -> None:
         limit_concurrency=1000,
         h11_max_incomplete_event_size=131_072,
     )
-    closing = app.state.house.closing
+    closing = app.state.context.closing
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: Any) -> None:

@@ -30,7 +30,7 @@ from geoglot.errors import (
     TooLongError,
     TooManyError,
 )
-from geoglot.server.problems import problem_of
+from geoglot.server.errors import problem_of
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "expired"]
 ENDED: frozenset[str] = frozenset({"done", "failed", "cancelled", "expired"})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from geoglot.imagery.reach import Reach
 from geoglot.imagery.scene import Limits
-from geoglot.server.page import Basemap
+from geoglot.server.webpage import Basemap
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.archive.archive import Archive
-from geoglot.archive.asking import Question
+from geoglot.archive.request import Question
 from geoglot.errors import UsageError
 from geoglot.tasks.registry import option
 

@@ -17,9 +17,9 @@ from geoglot.archive.listing import ChipVectors
 from geoglot.errors import TooLargeError, UsageError
 from geoglot.imagery.rasters import write_raster
 from geoglot.imagery.vectors import Feature, bbox_of, write_vectors
-from geoglot.tasks.asked import Where
 from geoglot.tasks.classify import label_vectors, probabilities, temperature
 from geoglot.tasks.registry import Report, option
+from geoglot.tasks.requests import Where
 from geoglot.types import Bbox
 
 MAX_CHIPS = 500_000

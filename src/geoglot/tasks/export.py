@@ -8,8 +8,8 @@ from pathlib import Path
 from geoglot.archive.answers import FORMATS, write_answer
 from geoglot.archive.archive import Archive
 from geoglot.errors import EmptyQueryError, UnknownNameError, UsageError
-from geoglot.tasks.asked import Asked
 from geoglot.tasks.registry import Report, option
+from geoglot.tasks.requests import Asked
 from geoglot.types import SceneInfo
 
 MAX_MATCHES = 10_000

@@ -9,8 +9,8 @@ from geoglot.archive.archive import Archive
 from geoglot.archive.heat import Frame
 from geoglot.errors import EmptyQueryError, UsageError
 from geoglot.imagery.rasters import write_raster
-from geoglot.tasks.asked import Asked
 from geoglot.tasks.registry import Report, option
+from geoglot.tasks.requests import Asked
 
 
 @dataclass(frozen=True, kw_only=True)

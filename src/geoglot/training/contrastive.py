@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from geoglot.training.world import World, gather
+from geoglot.training.distributed import World, gather
 
 
 @dataclass(frozen=True, slots=True)

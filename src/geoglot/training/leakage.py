@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoglot.data.leaks import COSINE, Leak, Look, find_leaks, find_near, look
+from geoglot.data.decode import Prepare, open_picture
+from geoglot.data.leakage import COSINE, Leak, Look, find_leaks, find_near, look
 from geoglot.data.pairs import FilePairs, PairSet
-from geoglot.data.pictures import Prepare, open_picture
 from geoglot.data.sources import DataSource, open_source
 from geoglot.data.tables import SUFFIXES
 from geoglot.errors import SampleError, SourceError

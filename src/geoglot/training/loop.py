@@ -23,15 +23,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from geoglot.data.feed import Feed, Loaded
+from geoglot.data.loader import Feed, Loaded
 from geoglot.errors import UsageError
-from geoglot.training.cached import backward, refuse_batch_norm
+from geoglot.training.distributed import World, total
+from geoglot.training.grad_cache import backward, refuse_batch_norm
+from geoglot.training.guards import Watch, mean_cosine
 from geoglot.training.journal import Journal, OnProgress, Progress
+from geoglot.training.loop_config import Loop
 from geoglot.training.objective import Batch, Objective, Outputs
 from geoglot.training.run_folder import BEST, FINAL, LAST, load, refuse_other_run, save, write_facts
 from geoglot.training.schedules import rate_at
-from geoglot.training.settings import Loop
-from geoglot.training.watch import Watch, mean_cosine
 from geoglot.training.weights import (
     MovingAverage,
     checkpoint_blocks,
@@ -40,7 +41,6 @@ from geoglot.training.weights import (
     make_optimizer,
     refuse_destructive_rate,
 )
-from geoglot.training.world import World, total
 
 Evaluate = Callable[[Objective], float]
 """A validation metric, higher is better; called on the leading process, with the averaged weights if there are any."""

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from geoglot.errors import UsageError
 from geoglot.training.contrastive import Rows, info_nce, multi_positive, sigmoid
-from geoglot.training.world import World
+from geoglot.training.distributed import World
 
 LossName = Literal["infonce", "multi_positive", "sigmoid"]
 HIGHEST_SCALE = 100.0

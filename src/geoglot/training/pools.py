@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.models.tokenizer import PAD, ConceptTokenizer
+from geoglot.models.tokenizers.concepts import PAD, ConceptTokenizer
 
 
 @dataclass(frozen=True, slots=True)

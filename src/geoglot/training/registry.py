@@ -77,11 +77,13 @@ def run_recipe(
 
 
 def load_recipe(name: str) -> Any:
-    """Import a recipe's module.
+    """Import a recipe's module: the file of its name, or `recipe.py` in the folder of its name.
 
     Raises:
         UnknownNameError: No such recipe; suggests the nearest.
     """
     if name not in RECIPES:
         raise UnknownNameError("recipe", name, RECIPES)
-    return import_module(f"geoglot.training.recipes.{name}")
+    module = f"geoglot.training.recipes.{name}"
+    spec = find_spec(module)
+    return import_module(f"{module}.recipe" if spec and spec.submodule_search_locations else module)

@@ -16,8 +16,8 @@ import torch
 from geoglot import __version__
 from geoglot.data.pairs import PairSet
 from geoglot.errors import StorageError, UsageError
-from geoglot.training.settings import MAY_CHANGE
-from geoglot.training.world import World
+from geoglot.training.distributed import World
+from geoglot.training.loop_config import MAY_CHANGE
 
 RUN, LAST, BEST, FINAL = "run.json", "last.pt", "best.pt", "final.pt"
 

@@ -12,15 +12,15 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from geoglot.data.drawn import draw_sample
 from geoglot.data.regions import RegionSource
-from geoglot.models.architecture import Architecture, TextShape, VisionShape
 from geoglot.models.card import sha256
-from geoglot.models.card_toml import write_card
 from geoglot.models.checkpoints.convert import FILE, write_safetensors
-from geoglot.models.clip import build
-from geoglot.models.tokenizer import ConceptTokenizer
-from geoglot.sandbox.samples import draw_sample
-from geoglot.training.settings import Loop
+from geoglot.models.tokenizers.concepts import ConceptTokenizer
+from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
+from geoglot.models.towers.clip import build
+from geoglot.models.zoo.card_toml import write_card
+from geoglot.training.loop_config import Loop
 
 KINDS = ("harbor", "forest", "dense_residential", "desert", "solar_farm", "river", "parking_lot", "farmland")
 SIDE = 32

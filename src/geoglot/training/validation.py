@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from geoglot.data.feed import Tokenize
+from geoglot.data.decode import Prepare
+from geoglot.data.loader import Tokenize
 from geoglot.data.pairs import PairSet
-from geoglot.data.pictures import Prepare
 from geoglot.errors import SampleError
 from geoglot.training.objective import Contrastive
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from geoglot.errors import UsageError
-from geoglot.training.settings import Loop
+from geoglot.training.loop_config import Loop
 
 STACKS = {"resblocks", "layers", "layer", "blocks"}
 """Names under which towers keep their equal blocks."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.models.text_codec.protocol import Ids, TokenRows
+from geoglot.models.tokenizers.protocol import Ids, TokenRows
 
 PAD, START, UNKNOWN = 0, 1, 2
 _WORD = re.compile(r"[a-z0-9]+")

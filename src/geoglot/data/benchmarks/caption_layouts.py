@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from geoglot.data.benchmarks.class_layouts import csv_rows
-from geoglot.data.benchmarks.found import IMAGE_SUFFIXES, Found, Request, grouped, image_in, our_split
+from geoglot.data.benchmarks.schema import IMAGE_SUFFIXES, Found, Request, grouped, image_in, our_split
 from geoglot.errors import SourceError
 
 CAPTIONS = 5  # of every image, in all sets that come as text files or NWPU's JSON

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from geoglot.data.benchmarks.caption_layouts import captions_csv, gaia, karpathy, nwpu, yuan
 from geoglot.data.benchmarks.class_layouts import class_folders, jsonl, labels_csv
-from geoglot.data.benchmarks.found import SPLITS, Benchmark, Entry, Found, Place, Reader, Request
 from geoglot.data.benchmarks.localization_layouts import air_slt
+from geoglot.data.benchmarks.schema import SPLITS, Benchmark, Entry, Found, Place, Reader, Request
 from geoglot.data.benchmarks.unions import read_union
 from geoglot.errors import SourceError, UnknownNameError, UsageError
 

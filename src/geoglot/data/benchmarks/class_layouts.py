@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from geoglot.data.benchmarks.found import IMAGE_SUFFIXES, Found, Request, check_images, image_in
+from geoglot.data.benchmarks.schema import IMAGE_SUFFIXES, Found, Request, check_images, image_in
 from geoglot.data.samples import Sample, read_samples
 from geoglot.errors import SourceError
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from geoglot.data.benchmarks.found import Found, Polygons, Request, check_images, image_in
+from geoglot.data.benchmarks.schema import Found, Polygons, Request, check_images, image_in
 from geoglot.data.samples import Sample
 from geoglot.errors import SourceError
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from geoglot.data.benchmarks.found import Benchmark, Entry, Place
+from geoglot.data.benchmarks.schema import Benchmark, Entry, Place
 from geoglot.data.phash import hash_files, look_alikes
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from geoglot.data.regions.build import Material
 from geoglot.data.regions.captions import TemplateCaptioner
-from geoglot.data.regions.gather import read_text
+from geoglot.data.regions.checks import read_text
 from geoglot.data.regions.masks import MIN_AREA_PX, regions_of_masks
 from geoglot.data.regions.open import open_regions
 from geoglot.data.regions.schema import RegionSource

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from geoglot.data.regions.gather import Gathering, Raw, check_names, image_in, numbers, points, read_json, ring_area
+from geoglot.data.regions.checks import Gathering, Raw, check_names, image_in, numbers, points, read_json, ring_area
 from geoglot.data.regions.schema import RegionSet, RegionSource, Ring
 from geoglot.errors import SampleError, SourceError, UnknownNameError
 

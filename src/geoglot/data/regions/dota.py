@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from geoglot.data.regions.gather import Gathering, Raw, by_stem, label_files, list_images, points, read_text
+from geoglot.data.regions.checks import Gathering, Raw, by_stem, label_files, list_images, points, read_text
 from geoglot.data.regions.schema import RegionSet, RegionSource
 from geoglot.errors import SampleError, SourceError
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.data.regions.gather import hull, ring_area
+from geoglot.data.regions.checks import hull, ring_area
 from geoglot.data.regions.schema import Region, RegionRecord, RegionSet, Ring
 from geoglot.data.segmentation.sets import IGNORED, SegmentationSet
 from geoglot.errors import UsageError

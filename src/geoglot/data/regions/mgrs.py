@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from geoglot.data.pairs import clean
-from geoglot.data.regions.gather import Gathering, Raw, check_names, image_in, numbers, read_json
+from geoglot.data.regions.checks import Gathering, Raw, check_names, image_in, numbers, read_json
 from geoglot.data.regions.schema import RegionSet, RegionSource
 from geoglot.errors import SampleError, SourceError
 

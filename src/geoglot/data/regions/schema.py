@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from geoglot.data.image_files import read_rgb
 from geoglot.data.pairs import stamp
-from geoglot.data.whole_images import read_rgb
 from geoglot.errors import SampleError, UsageError
 
 BoxPx = tuple[float, float, float, float]

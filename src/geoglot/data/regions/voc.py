@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from geoglot.data.regions.gather import Gathering, Raw, by_stem, label_files, list_images, numbers, points, read_text
+from geoglot.data.image_files import image_size
+from geoglot.data.regions.checks import Gathering, Raw, by_stem, label_files, list_images, numbers, points, read_text
 from geoglot.data.regions.schema import RegionSet, RegionSource
-from geoglot.data.whole_images import image_size
 from geoglot.errors import SampleError, SourceError
 
 LARGEST_XML = 4 << 20

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from geoglot.data.image_files import image_size
 from geoglot.data.pairs import inside
-from geoglot.data.regions.gather import (
+from geoglot.data.regions.checks import (
     Gathering,
     Raw,
     by_stem,
@@ -26,7 +27,6 @@ from geoglot.data.regions.gather import (
     read_text,
 )
 from geoglot.data.regions.schema import RegionSet, RegionSource
-from geoglot.data.whole_images import image_size
 from geoglot.errors import SampleError, SourceError, UnknownNameError
 
 CONFIGS = ("data.yaml", "data.yml", "dataset.yaml")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geoglot.data.benchmarks.found import SPLITS
+from geoglot.data.benchmarks.schema import SPLITS
 from geoglot.data.segmentation.sets import Pixels, Scene
 
 Words = tuple[tuple[str, ...], ...]

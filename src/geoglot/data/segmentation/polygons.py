@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from geoglot.data.regions.checks import read_text, ring_area
 from geoglot.data.regions.coco import read_coco
-from geoglot.data.regions.gather import read_text, ring_area
 from geoglot.data.regions.schema import RegionRecord, RegionSource, Ring
 from geoglot.data.segmentation.entries import Asked, Reading
 from geoglot.data.segmentation.sets import IGNORED, Pixels, Scene

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from geoglot.data.image_files import read_rgb
 from geoglot.data.pairs import stamp
-from geoglot.data.whole_images import read_rgb
 from geoglot.errors import SampleError
 from geoglot.types import Window
 

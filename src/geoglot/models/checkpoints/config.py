@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geoglot.models.architecture import Activation
 from geoglot.models.checkpoints.zipped import refuse
+from geoglot.models.towers.architecture import Activation
 
 ACTIVATIONS: dict[str, Activation] = {
     "quick_gelu": "quick_gelu",

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from geoglot.errors import ModelFileError, StorageError, UsageError
-from geoglot.models.architecture import Activation, Architecture
 from geoglot.models.card import Card
 from geoglot.models.checkpoints.fold import LONG, SHORT
 from geoglot.models.checkpoints.load import ACTIVATION_KEY, CHOOSE, Loaded, load_checkpoint
+from geoglot.models.towers.architecture import Activation, Architecture
 
 FILE = "model.safetensors"
 DTYPES = {

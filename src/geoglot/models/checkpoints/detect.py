@@ -10,9 +10,9 @@ from math import isqrt
 import torch
 
 from geoglot.errors import ModelFileError
-from geoglot.models.architecture import Activation, Architecture, TextShape, VisionShape
 from geoglot.models.checkpoints.fold import LONG, fold_positions
 from geoglot.models.checkpoints.names import Layout, name_layout, to_canonical
+from geoglot.models.towers.architecture import Activation, Architecture, TextShape, VisionShape
 
 Shapes = Mapping[str, tuple[int, ...]]
 

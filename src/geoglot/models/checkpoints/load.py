@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from geoglot.errors import ModelFileError, UnknownNameError, UsageError
-from geoglot.models.architecture import Activation, Architecture, TextShape, VisionShape
 from geoglot.models.checkpoints.config import Stated, read_config
 from geoglot.models.checkpoints.detect import Detected, detect, differences, model_name
 from geoglot.models.checkpoints.fold import fold_positions
 from geoglot.models.checkpoints.names import Layout, to_canonical
 from geoglot.models.checkpoints.open import Opened, open_checkpoint
+from geoglot.models.towers.architecture import Activation, Architecture, TextShape, VisionShape
 
 log = logging.getLogger("geoglot.models")
 
@@ -171,7 +171,7 @@ def _what(vision: VisionShape, text: TextShape) -> str:
 
 
 def _check_strict(tensors: Mapping[str, Tensor], architecture: Architecture, path: Path) -> None:
-    from geoglot.models.clip import build
+    from geoglot.models.towers.clip import build
 
     wanted = {name: tuple(t.shape) for name, t in build(architecture, device="meta").state_dict().items()}
     complaints = [

@@ -1,1 +1,1 @@
-"""Pretrained parts that a dual encoder can be joined from."""
+"""Readers of pretrained parts that packages carry: image backbones and sentence encoders, to be joined."""

@@ -19,12 +19,12 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from geoglot.errors import UsageError
-from geoglot.models.clip import Clip, XlmrClip
 from geoglot.models.peft.blocks import MATRICES, TunedAttention, TunedBlock
 from geoglot.models.peft.modules import Bottleneck, Gate, LowRank, LowRankUpdate, Prefix, Stem
 from geoglot.models.peft.settings import Tuning
-from geoglot.models.tower import DualTower, TextLayer
-from geoglot.models.transformer import Block, Transformer
+from geoglot.models.towers.clip import Clip, XlmrClip
+from geoglot.models.towers.convnet_training import DualTower, TextLayer
+from geoglot.models.towers.transformer import Block, Transformer
 
 _XLMR_LAYERS = {"q": "query", "k": "key", "v": "value"}
 

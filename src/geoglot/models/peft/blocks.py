@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geoglot.models.peft.modules import Bottleneck, Gate, LowRank, Prefix
-from geoglot.models.transformer import Attention, Block
+from geoglot.models.towers.transformer import Attention, Block
 
 MATRICES = ("q", "k", "v")
 

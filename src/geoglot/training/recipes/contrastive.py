@@ -19,21 +19,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from geoglot.data.decode import Prepare
 from geoglot.data.pairs import PairSet
-from geoglot.data.pictures import Prepare
 from geoglot.data.sources import DataSource, open_source
 from geoglot.errors import UsageError
 from geoglot.models.encoder import find_card
 from geoglot.models.peft.attach import tune
 from geoglot.models.peft.settings import Tuning
+from geoglot.training.distributed import open_world
+from geoglot.training.finetune import fit, keep, recall_on, take_best
 from geoglot.training.journal import OnProgress
 from geoglot.training.leakage import check_leakage, open_pictures
+from geoglot.training.loop_config import Loop
+from geoglot.training.model_folder import load_start
 from geoglot.training.objective import Contrastive, LossName
-from geoglot.training.session import fit, keep, recall_on, take_best
-from geoglot.training.settings import Loop
 from geoglot.training.smoke import draw_world, smoke_loop
-from geoglot.training.starting_point import load_start
-from geoglot.training.world import open_world
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,12 +30,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geoglot.data.mask_crops import mask_crops
-from geoglot.data.objects import object_crops
+from geoglot.data.object_crops import object_crops
 from geoglot.data.samples import Sample, load_pixels, read_samples
 from geoglot.data.segmentation import open_segmentation
 from geoglot.errors import UsageError
-from geoglot.models.tokenizer import ConceptTokenizer, words_of
-from geoglot.models.tower import DualTower, TowerShape
+from geoglot.models.tokenizers.concepts import ConceptTokenizer, words_of
+from geoglot.models.towers.convnet_training import DualTower, TowerShape
 from geoglot.training.config import load_config
 from geoglot.training.labels import LabelNames
 from geoglot.training.losses import cosine_schedule, label_positives, maybe_positives, multi_positive_nce, same_text
@@ -170,7 +170,7 @@ def shares(config: Config, step: int) -> dict[str, int]:
 
 def _drawn(config: Config, cache: Path) -> tuple[NDArray[np.uint8], list[tuple[str, ...]], list[str]]:
     """The sandbox's chips, drawn once a run folder."""
-    from geoglot.sandbox.samples import KINDS, draw_sample
+    from geoglot.data.drawn import KINDS, draw_sample
 
     name = f"sandbox-{config.seed}-{config.sandbox_per_kind}.npz"
     folder = cache
@@ -338,9 +338,7 @@ def _save(
     (out / "last.tmp").replace(out / "last.pt")  # a kill while saving leaves the earlier checkpoint whole
 
 
-def _resume(
-    out: Path, student: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, config: Config
-) -> int:
+def _resume(out: Path, student: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, config: Config) -> int:
     file = out / "last.pt"
     if not file.is_file():
         return 0

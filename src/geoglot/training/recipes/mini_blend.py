@@ -20,8 +20,8 @@ import torch
 
 from geoglot.errors import UsageError
 from geoglot.training.config import load_config
-from geoglot.training.interpolation import blend
 from geoglot.training.recipes import mini, mini_words
+from geoglot.training.recipes.gaia.interpolation import blend
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from geoglot.data.decode import open_picture, random_box, square
 from geoglot.data.pairs import PairSet
-from geoglot.data.pictures import open_picture, random_box, square
 from geoglot.data.sources import DataSource, open_source
 from geoglot.errors import TrainingError, UsageError
 from geoglot.models.encoder import DenseEncoder, dense, load_encoder

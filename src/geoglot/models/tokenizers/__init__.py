@@ -1,0 +1,1 @@
+"""Texts to tokens, without PyTorch: released models' tokenizers and the concept tokenizer."""

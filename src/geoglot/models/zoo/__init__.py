@@ -1,0 +1,1 @@
+"""Models by name: cards, the local store, downloads, bundles."""

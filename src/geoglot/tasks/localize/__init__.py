@@ -1,0 +1,1 @@
+"""Semantic localization: where in a scene does a sentence hold?"""

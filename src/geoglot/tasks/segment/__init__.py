@@ -1,0 +1,1 @@
+"""Open-vocabulary segmentation: words to class maps."""

@@ -1,0 +1,1 @@
+"""FarSLIP: the recipe and what only it does to parts of images."""

@@ -1,0 +1,1 @@
+"""GAIA: the recipe, captions that say left and right, and weights between two models."""

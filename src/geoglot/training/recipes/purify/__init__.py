@@ -1,0 +1,1 @@
+"""CLIP-RS: the recipe, and scores of doubtful captions."""
