@@ -19,8 +19,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from geoglot.data.feed import Feed, Workshop
-from geoglot.data.plan import BatchPlan
+from geoglot.data.loader import Feed, Workshop
+from geoglot.data.batches import BatchPlan
 from geoglot.data.sources import DataSource, open_source
 from geoglot.errors import UsageError
 from geoglot.models.parts import efficientnet_lite
@@ -34,10 +34,10 @@ from geoglot.training.recipes.pair.parts import sentence_encoder
 from geoglot.training.recipes.pair.sentences import SentenceTable, Vocabulary, build_vocabulary
 from geoglot.training.recipes.pair.sources import Layout, read_chips, read_labels
 from geoglot.training.run_folder import facts_of
-from geoglot.training.settings import Loop
+from geoglot.training.loop_config import Loop
 from geoglot.training.validation import mean_recall
 from geoglot.training.views import ViewRanges
-from geoglot.training.world import open_world
+from geoglot.training.distributed import open_world
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def run(config: Config, data: Path, out: Path, on_progress: OnProgress | None = 
     sentences = [s for w in vocabulary.wordings for s in w.sentences]
     sentences += [caption for one in sets for captions in one.captions for caption in captions]
     sentences += [caption for captions in said for caption in captions]
-    table = SentenceTable(sentences, sentence_encoder(config.text), out / "sentences.npz")
+    table = SentenceTable(sentences, sentence_encoder(config.text).encode, out / "sentences.npz")
     with open_world(config.loop.device) as world:
         model = _model(config, table, vocabulary, sets)
 

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from geoglot.data.pairs import Pair, identity
-from geoglot.data.pictures import Prepared, choose
+from geoglot.data.decode import Prepared, choose
 from geoglot.data.regions import RegionSource, open_regions
 from geoglot.data.samples import Sample, load_pixels
 from geoglot.data.segmentation import SegmentationSet
 from geoglot.data.segmentation.sets import IGNORED
 from geoglot.errors import SourceError
-from geoglot.models.tokenizer import ConceptTokenizer
+from geoglot.models.tokenizers.concepts import ConceptTokenizer
 from geoglot.training.recipes.pair.sentences import Vocabulary
 
 SIDE_PX, GRID = 160, 40
@@ -302,7 +302,7 @@ def drawn(vocabulary: Vocabulary, per_kind: int, seed: int, cache: Path) -> Chip
 
 def _draw(file: Path, per_kind: int, seed: int) -> None:
     """Write chips, and of each its kind, concepts, and two captions, one of them in any language."""
-    from geoglot.sandbox.samples import KINDS, LABEL_OF_KIND, draw_sample
+    from geoglot.data.drawn import KINDS, draw_sample
 
     rng = np.random.default_rng(seed)
     chips, rows = list[Pixels](), list[tuple[str, list[str], list[str]]]()
@@ -312,5 +312,5 @@ def _draw(file: Path, per_kind: int, seed: int) -> None:
             languages = ["en", list(sample.captions)[rng.integers(len(sample.captions))]]
             said = [sample.captions[code][rng.integers(len(sample.captions[code]))] for code in languages]
             chips.append(sample.rgb)
-            rows.append((LABEL_OF_KIND.get(kind, kind), list(sample.labels), said))
+            rows.append((("car" if kind == "cars" else kind), list(sample.labels), said))
     np.savez(file, pixels=np.stack(chips), rows=np.array(json.dumps(rows)))

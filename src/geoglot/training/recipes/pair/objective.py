@@ -22,7 +22,7 @@ from geoglot.models.parts.joined import JoinedTower
 from geoglot.training.objective import Batch, Contrastive, Outputs, text_ids
 from geoglot.training.recipes.pair.sentences import SentenceTable, Vocabulary
 from geoglot.training.views import ViewRanges, random_views_and_regions
-from geoglot.training.world import World, gather
+from geoglot.training.distributed import World, gather
 
 CHUNK = 32
 """Images that go through the backbone at once: what a pass keeps then fits the caches of a CPU."""

