@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from geoglot.archive.manifest import Manifest
+from geoglot.archive.snapshot_writer import finish
 from geoglot.archive.store import Store
-from geoglot.models.encoder import DEFAULT_MODEL, find_card
+from geoglot.models.zoo.registry import DEFAULT_MODEL, find_card
 from geoglot.types import Bbox, Chip, SceneInfo, Window, chip_id
 
 PER_SCENE = 100
@@ -47,7 +48,7 @@ def make(folder: Path, chips: int, model: str) -> None:
             name = f"random {number}.tif"
             info = SceneInfo(scene_id, f"/random/{name}", name, "1", 10_000, 100, 3, "uint8", "EPSG:4326", 10.0)
             store.replace_scene(info, made, vectors)
-        store.finish()
+        finish(store)
 
 
 def _ring(b: Bbox) -> tuple[tuple[float, float], ...]:

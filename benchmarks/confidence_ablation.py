@@ -16,7 +16,7 @@ from pathlib import Path
 from geoglot.data.samples import read_samples
 from geoglot.evaluation.embeddings import encode_samples
 from geoglot.evaluation.release import fit_at, labelled_archives
-from geoglot.models.encoder import load_encoder
+from geoglot.models.load import load_encoder
 
 
 def main() -> None:

@@ -68,10 +68,10 @@ def light_forwards(threads: int) -> dict[str, Forward]:
     import onnxruntime
     import torch
 
-    from geoglot.models.encoder import load_encoder
     from geoglot.models.export.graphs import ImageGraph
     from geoglot.models.export.int8 import quantize_products
     from geoglot.models.export.towers import strip_traces, write_graph
+    from geoglot.models.load import load_encoder
     from geoglot.models.towers.clip import build
     from geoglot.models.zoo.registry import released_card
 

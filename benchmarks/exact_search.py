@@ -22,8 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geoglot.archive.filters import intersecting, select
-from geoglot.archive.query import Filter
+from geoglot.archive.filters import Filter, intersecting, select
 from geoglot.archive.ranking import ExactRanker, hits
 from geoglot.archive.snapshot import SNAPSHOT, Arrays, Snapshot, load_snapshot, microseconds
 from geoglot.archive.snapshot_writer import save_arrays

@@ -18,8 +18,9 @@ from stand_in import machine
 
 from geoglot.data.samples import load_pixels, read_samples
 from geoglot.errors import UnknownWordsError
-from geoglot.models.encoder import Images, Vectors, load_encoder
+from geoglot.models.encoder import Images, Vectors
 from geoglot.models.export.towers import export_image, load_towers
+from geoglot.models.load import load_encoder
 
 
 def fp32_vectors(weights: Path, images: Images) -> Vectors:

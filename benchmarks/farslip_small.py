@@ -42,9 +42,11 @@ from geoglot.evaluation.embeddings import encode_samples
 from geoglot.evaluation.questions import zero_shot
 from geoglot.evaluation.retrieval import caption_retrieval
 from geoglot.evaluation.segmentation import confusion, intersections_unions, score
-from geoglot.models.encoder import DenseEncoder, dense, find_card, load_encoder
+from geoglot.models.encoder import DenseEncoder, dense
+from geoglot.models.load import load_encoder
 from geoglot.models.towers.architecture import VisionShape
 from geoglot.models.towers.clip import build
+from geoglot.models.zoo.registry import find_card
 from geoglot.tasks.segment.classes import AUTO
 from geoglot.tasks.segment.segmenter import Segmenter, SegmentSettings, segment_picture
 from geoglot.tasks.segment.windows import ArrayPicture

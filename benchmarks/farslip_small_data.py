@@ -30,7 +30,8 @@ from geoglot.data.regions import Region, RegionRecord, RegionSet, RegionSource, 
 from geoglot.data.samples import load_pixels, read_samples
 from geoglot.data.segmentation import IGNORED, open_segmentation
 from geoglot.errors import UnknownWordsError
-from geoglot.models.encoder import DualEncoder, load_encoder
+from geoglot.models.encoder import DualEncoder
+from geoglot.models.load import load_encoder
 from geoglot.models.tokenizers.concepts import ConceptTokenizer
 
 SIDE = 160  # of a stored window

@@ -26,10 +26,11 @@ from stand_in import Forward, draw_scene, encoder_for, machine, torch_forward
 
 from geoglot.archive.ingest import default_grid, ingest
 from geoglot.archive.ingest_stages import BATCH
+from geoglot.imagery.addresses import Source
 from geoglot.imagery.chips import read_chips
 from geoglot.imagery.grid import ChipGrid
 from geoglot.imagery.scene import open_scene
-from geoglot.imagery.sources import Source, find_sources
+from geoglot.imagery.sources import find_sources
 from geoglot.models.encoder import DualEncoder
 
 READY_CHIPS = 1024

@@ -30,7 +30,8 @@ from geoglot.evaluation.multilingual import language_gap
 from geoglot.evaluation.number import Number
 from geoglot.evaluation.questions import prompts, question_retrieval, zero_shot
 from geoglot.evaluation.retrieval import caption_retrieval
-from geoglot.models.encoder import DualEncoder, load_encoder
+from geoglot.models.encoder import DualEncoder
+from geoglot.models.load import load_encoder
 from geoglot.types import Window
 
 CLASSES = ("background", "building", "road", "field", "forest")

@@ -29,7 +29,8 @@ from geoglot.data.regions.open import open_regions
 from geoglot.data.regions.schema import RegionSet, RegionSource
 from geoglot.evaluation.pointing import pointing_accuracy
 from geoglot.evaluation.small_objects import Larger, SmallRecall, look, small_object_recall, spots_inside
-from geoglot.models.encoder import dense, load_encoder
+from geoglot.models.encoder import dense
+from geoglot.models.load import load_encoder
 
 KS = (5, 10, 20)
 CHIPS = (None, 256)

@@ -40,7 +40,8 @@ from geoglot.evaluation.small_objects import (
     small_object_recall,
 )
 from geoglot.imagery.grid import chip_windows
-from geoglot.models.encoder import DenseEncoder, dense, load_encoder
+from geoglot.models.encoder import DenseEncoder, dense
+from geoglot.models.load import load_encoder
 from geoglot.types import Window
 
 CHIP_PX = 256

@@ -26,7 +26,8 @@ import numpy as np
 from geoglot.data.segmentation import SegmentationSet, open_segmentation
 from geoglot.evaluation.segmentation import confusion, intersections_unions, mean_iou, score
 from geoglot.evaluation.segmentation_protocols import our_predict, our_segmenter
-from geoglot.models.encoder import DenseEncoder, dense, load_encoder
+from geoglot.models.encoder import DenseEncoder, dense
+from geoglot.models.load import load_encoder
 from geoglot.tasks.segment.decision import Rule, pixel_scores
 from geoglot.tasks.segment.segmenter import SegmentSettings
 from geoglot.tasks.segment.windows import ArrayPicture

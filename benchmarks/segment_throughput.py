@@ -27,7 +27,8 @@ import rasterio
 from rasterio.transform import from_origin
 
 from geoglot.imagery.scene import open_scene
-from geoglot.models.encoder import dense, load_encoder
+from geoglot.models.encoder import dense
+from geoglot.models.load import load_encoder
 from geoglot.tasks.segment.scene import segment_scene
 from geoglot.tasks.segment.scores import WINDOW_PIXELS, read_windows
 from geoglot.tasks.segment.segmenter import Segmenter, SegmentSettings

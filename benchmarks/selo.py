@@ -31,7 +31,8 @@ from PIL import Image
 
 from geoglot.imagery.multiscale import SIDES_PX, ScaleGrid
 from geoglot.imagery.scene import open_scene
-from geoglot.models.encoder import DualEncoder, load_encoder
+from geoglot.models.encoder import DualEncoder
+from geoglot.models.load import load_encoder
 from geoglot.tasks.localize.localizer import LocalizeSettings, localize_scene, make_plan
 from geoglot.tasks.localize.maps import cover_of, see, windows_of
 from geoglot.types import Window

@@ -28,9 +28,11 @@ from stand_in import draw_scene, machine
 from geoglot.archive.archive import Archive
 from geoglot.archive.ingest import ingest
 from geoglot.archive.manifest import Manifest
+from geoglot.archive.snapshot_writer import finish
 from geoglot.archive.store import Store
 from geoglot.imagery.grid import ChipGrid
-from geoglot.models.encoder import DEFAULT_MODEL, find_card, load_encoder
+from geoglot.models.load import load_encoder
+from geoglot.models.zoo.registry import DEFAULT_MODEL, find_card
 
 WORDS = ("harbour", "farmland", "airport", "forest", "river", "solar farm", "stadium", "bridge", "desert", "beach")
 ROUND = 10
@@ -61,7 +63,7 @@ def searches(folder: Path, chips: int, repeats: int, clients: int) -> None:
     archive = folder / "archive"
     with Store.create(archive, Manifest.of(find_card(DEFAULT_MODEL), {})) as store:
         add_scenes(store, 0, chips // PER_SCENE)
-        store.finish()
+        finish(store)
     opened = Archive.open(archive, load_encoder())
     opened.prepare()
     with serving(archive, folder / "state") as server, httpx2.Client(base_url=server.url, timeout=120) as http:

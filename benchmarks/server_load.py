@@ -33,8 +33,9 @@ from served import PER_SCENE, Server, add_scenes, serving
 from stand_in import machine
 
 from geoglot.archive.manifest import Manifest
+from geoglot.archive.snapshot_writer import finish
 from geoglot.archive.store import Store
-from geoglot.models.encoder import DEFAULT_MODEL, find_card
+from geoglot.models.zoo.registry import DEFAULT_MODEL, find_card
 
 WORDS = ("harbour", "farmland", "airport", "forest", "river", "solar farm", "stadium", "bridge", "desert", "beach")
 GROWTH = 1.10
@@ -113,7 +114,7 @@ def append(archive: Path, first: int, every_s: float, seconds: float) -> None:
     while time.monotonic() < until:
         with Store.open(archive, write=True) as store:
             add_scenes(store, first, 5)
-            store.finish()
+            finish(store)
         first += 5
         time.sleep(every_s)
 
@@ -215,7 +216,7 @@ def run(folder: Path, options: argparse.Namespace) -> bool:
     archive = folder / "archive"
     with Store.create(archive, Manifest.of(find_card(DEFAULT_MODEL), {})) as store:
         add_scenes(store, 0, options.chips // PER_SCENE)
-        store.finish()
+        finish(store)
     server = Server(archive, folder / "one")
     command = [sys.executable, __file__, "--append-to", str(archive), "--chips", str(options.chips)]
     command += ["--seconds", str(options.seconds), "--append-every", str(options.append_every)]

@@ -24,7 +24,9 @@ from rasterio.windows import Window
 
 from geoglot.errors import UnknownWordsError
 from geoglot.models.card import Card, sha256
-from geoglot.models.encoder import DualEncoder, bundled_models, load_encoder
+from geoglot.models.encoder import DualEncoder
+from geoglot.models.load import load_encoder
+from geoglot.models.zoo.registry import bundled_models
 
 Forward = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 IMAGE_PX = 96

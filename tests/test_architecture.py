@@ -1,10 +1,11 @@
-"""The arrows of ARCHITECTURE.md, walked through the code's own imports."""
+"""The arrows of ARCHITECTURE.md, walked through the code's own imports, and no circles between modules."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -42,14 +43,14 @@ def _modules() -> list[Path]:
 
 
 def _imports(path: Path) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports hide the arrows"
-            found |= {node.module or ""} | {f"{node.module}.{a.name}" for a in node.names}
-    return found
+            names |= {node.module or ""} | {f"{node.module}.{a.name}" for a in node.names}
+    return names
 
 
 def _room(path: Path) -> str:
@@ -74,6 +75,42 @@ def test_arrows_point_down(path: Path) -> None:
 def test_torch_stays_in_its_rooms(path: Path) -> None:
     if _room(path) not in TORCH_ROOMS:
         assert not any(name.split(".")[0] in {"torch", "transformers"} for name in _imports(path))
+
+
+def _circle(imports: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, each imported by the next; empty where there is none.
+
+    Args:
+        imports: Module -> all that it imports, at its head, inside functions and under TYPE_CHECKING.
+    """
+    graph = {name: (others & imports.keys()) - {name} for name, others in imports.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def _dotted(path: Path) -> str:
+    return ".".join(("geoglot", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert _circle({_dotted(path): _imports(path) for path in _modules()}) == []
+
+
+def test_a_circle_is_seen_wherever_the_import_stands(tmp_path: Path) -> None:
+    heads = {
+        "a": "import b",
+        "b": "def work():\n    from c import name",
+        "c": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import a",
+        "d": "import a",
+    }
+    for name, text in heads.items():
+        (tmp_path / f"{name}.py").write_text(text, "utf-8")
+    imports = {name: _imports(tmp_path / f"{name}.py") for name in heads}
+    assert sorted(set(_circle(imports))) == ["a", "b", "c"]
+    assert _circle({**imports, "c": set()}) == []
 
 
 def _imported(path: Path, package: str) -> set[str]:

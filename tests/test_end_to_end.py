@@ -9,7 +9,7 @@ import pytest
 
 from geoglot import Archive, Bbox, Filter, TimeRange, ingest, load_encoder
 from geoglot.archive.ingest_report import IngestReport
-from geoglot.models.encoder import bundled_models
+from geoglot.models.zoo.registry import bundled_models
 
 pytestmark = [
     pytest.mark.realdata,

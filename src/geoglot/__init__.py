@@ -16,7 +16,7 @@ _PUBLIC = {
     "Chip": "geoglot.types",
     "ChipGrid": "geoglot.imagery.grid",
     "DualEncoder": "geoglot.models.encoder",
-    "Filter": "geoglot.archive.query",
+    "Filter": "geoglot.archive.filters",
     "GeoglotError": "geoglot.errors",
     "Match": "geoglot.types",
     "SceneInfo": "geoglot.types",
@@ -24,7 +24,7 @@ _PUBLIC = {
     "Window": "geoglot.types",
     "find_sources": "geoglot.imagery.sources",
     "ingest": "geoglot.archive.ingest",
-    "load_encoder": "geoglot.models.encoder",
+    "load_encoder": "geoglot.models.load",
     "open_scene": "geoglot.imagery.scene",
 }
 

@@ -14,8 +14,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from geoglot.archive.filters import Filter
 from geoglot.archive.manifest import Manifest
-from geoglot.archive.query import Filter
+from geoglot.archive.snapshot_writer import finish as end_writing
 from geoglot.archive.store import Store
 from geoglot.errors import EmptyQueryError
 from geoglot.models.card import Calibration, Card
@@ -130,7 +131,7 @@ def build(folder: Path, scenes: Sequence[Written], *, finish: bool = True) -> Pa
         for written in scenes:
             store.replace_scene(written.info, written.chips, written.vectors)
         if finish:
-            store.finish()
+            end_writing(store)
     return folder
 
 

@@ -19,7 +19,9 @@ from small_archives import HashEncoder, build, card, scene, slow_search
 
 from geoglot.archive import ranking
 from geoglot.archive.archive import Archive, folder_bytes
-from geoglot.archive.query import Filter, Term
+from geoglot.archive.filters import Filter
+from geoglot.archive.query import Term
+from geoglot.archive.snapshot_writer import finish
 from geoglot.archive.store import Store
 from geoglot.errors import ArchiveMismatchError, ArchiveNotFoundError, QueryError, UsageError
 from geoglot.types import Bbox, TimeRange
@@ -36,7 +38,7 @@ def test_a_query_on_a_current_snapshot_starts_no_heavy_package(folder: Path) -> 
     code = f"""
         import sys
         import geoglot.archive.archive as archive_module
-        from geoglot.archive.query import Filter
+        from geoglot.archive.filters import Filter
         from geoglot.types import Bbox, TimeRange
         import numpy as np
         class Encoder:
@@ -119,17 +121,16 @@ def test_info_counts(folder: Path) -> None:
     assert info.size_bytes > 1000
 
 
-def test_refresh_moves_to_the_newest_state(folder: Path) -> None:
+def test_an_archive_answers_from_the_state_it_was_opened_on(folder: Path) -> None:
     archive = Archive.open(folder, HashEncoder())
     before = archive.search("boats", limit=1000)
-    assert not archive.refresh()
+    assert archive.newest() is archive
     new = scene(50)
     with Store.open(folder, write=True) as store:
         store.replace_scene(new.info, new.chips, new.vectors)
-        store.finish()
-    assert archive.search("boats", limit=1000).matches == before.matches  # until told otherwise
-    assert archive.refresh()
-    assert archive.search("boats").total == before.total + len(new.chips)
+        finish(store)
+    assert archive.search("boats", limit=1000).matches == before.matches
+    assert archive.newest().search("boats").total == before.total + len(new.chips)
 
 
 @pytest.mark.parametrize("harm", ["cut", "delete", "garbage", "all", "foreign"])
@@ -217,9 +218,9 @@ def test_the_approximate_path_says_so_and_finds_the_same_here(tmp_path: Path) ->
     scenes = [scene(number, chips=40) for number in range(40)]
     folder = build(tmp_path / "a", scenes, finish=False)
     with Store.open(folder, write=True) as store:
-        store.finish(index_rows=100)
+        finish(store, index_rows=100)
         assert store.has_index()
-        store.finish(index_rows=100)
+        finish(store, index_rows=100)
     archive = Archive.open(folder, HashEncoder())
     polygon = shapely.box(-100, -60, 120, 60)
     for wanted in (

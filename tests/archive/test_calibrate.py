@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_archives import DIM, HashEncoder, build, card, scene, unit
 
-from geoglot.archive.archive import Archive
+from geoglot.archive.archive import Archive, open_snapshot
 from geoglot.archive.calibrate import (
     SAMPLE,
     confidences,
@@ -20,7 +20,6 @@ from geoglot.archive.calibrate import (
     measure_background,
     sample_rows,
 )
-from geoglot.archive.snapshot import open_snapshot
 from geoglot.errors import UsageError
 from geoglot.models.card import Calibration
 

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from small_archives import DIM, HashEncoder, build, lets_through, scene, unit
 
 from geoglot.archive.archive import Archive
+from geoglot.archive.filters import Filter
 from geoglot.archive.heat import EDGE_M, Frame, northing, paint
-from geoglot.archive.query import Filter, Term, pack_vector, query_vector, unpack_vector
+from geoglot.archive.query import Term, pack_vector, query_vector, unpack_vector
 from geoglot.archive.snapshot import Snapshot, load_snapshot
+from geoglot.archive.snapshot_writer import finish
 from geoglot.archive.store import Store
 from geoglot.errors import QueryError, UsageError
 from geoglot.types import Bbox
@@ -155,7 +157,7 @@ def test_the_newest_state_is_another_object_and_a_working_writer_is_waited_for(t
         more = scene(1)
         store.replace_scene(more.info, more.chips, more.vectors)
         assert archive.newest() is archive
-        store.finish()
+        finish(store)
         newer = archive.newest()
     assert newer is not archive
     assert newer.state != archive.state
@@ -170,7 +172,7 @@ def test_a_writer_that_comes_while_one_looks_does_not_make_the_reader_read_it_al
     archive = Archive.open(folder, HashEncoder())
     with Store.open(folder, write=True) as store:
         store.replace_scene(scene(1).info, scene(1).chips, scene(1).vectors)
-        store.finish()
+        finish(store)
 
     def looked(path: Path, key: str) -> Snapshot | None:
         """The snapshot as it was; by the time it is there, the next writer has begun, or has ended."""
@@ -178,7 +180,7 @@ def test_a_writer_that_comes_while_one_looks_does_not_make_the_reader_read_it_al
         with Store.open(folder, write=True) as store:
             store.replace_scene(scene(2).info, scene(2).chips, scene(2).vectors)
             if ended:
-                store.finish()
+                finish(store)
         return None if ended else found  # `finish` deletes older ones, perhaps under one's eyes
 
     monkeypatch.setattr("geoglot.archive.archive.load_snapshot", looked)

@@ -10,8 +10,10 @@ import pytest
 import shapely
 from small_archives import HashEncoder, build, scene
 
-from geoglot.archive.query import Filter, Term, parse_terms, query_vector
-from geoglot.archive.snapshot import Snapshot, open_snapshot
+from geoglot.archive.archive import open_snapshot
+from geoglot.archive.filters import Filter
+from geoglot.archive.query import Term, parse_terms, query_vector
+from geoglot.archive.snapshot import Snapshot
 from geoglot.errors import EmptyQueryError, QueryError, UsageError
 
 CHIP = "0123456789abcdef-0-0-10-10"

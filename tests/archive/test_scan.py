@@ -13,11 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from small_archives import HashEncoder, build, scene
 
-from geoglot.archive import scan
+from geoglot.archive import ranking
 from geoglot.archive.archive import Archive
-from geoglot.archive.query import Filter
-from geoglot.archive.ranking import ROUNDING
-from geoglot.archive.scan import TOGETHER, Scan
+from geoglot.archive.filters import Filter
+from geoglot.archive.ranking import ROUNDING, TOGETHER, Scan
 
 RNG = np.random.default_rng(5)
 Vectors = NDArray[np.float32]
@@ -56,19 +55,19 @@ class Held:
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
-    made = Held(scan._products)
-    monkeypatch.setattr(scan, "_products", made)
+    made = Held(ranking._products)
+    monkeypatch.setattr(ranking, "_products", made)
     yield made
     made.allowed.set()
 
 
 def crowd(held: Held, queries: Vectors) -> list[Future[Vectors]]:
     """The first question, held in its product, and then all others, waiting."""
-    shared = Scan()
+    shared = Scan(VECTORS)
     pool = ThreadPoolExecutor(len(queries))
-    asked = [pool.submit(shared.scores, VECTORS, queries[0])]
+    asked = [pool.submit(shared.scores, queries[0])]
     assert held.begun.wait(10)
-    asked += [pool.submit(shared.scores, VECTORS, query) for query in queries[1:]]
+    asked += [pool.submit(shared.scores, query) for query in queries[1:]]
     deadline = time.monotonic() + 10
     while len(shared._waiting) < len(queries) and time.monotonic() < deadline:
         time.sleep(0.001)
@@ -81,9 +80,9 @@ def crowd(held: Held, queries: Vectors) -> list[Future[Vectors]]:
 
 def test_one_alone_is_asked_at_once_and_alone() -> None:
     query = unit(1)[0]
-    shared = Scan()
-    assert np.array_equal(shared.scores(VECTORS, query), VECTORS @ query)
-    assert np.array_equal(shared.scores(VECTORS, -query), VECTORS @ -query)
+    shared = Scan(VECTORS)
+    assert np.array_equal(shared.scores(query), VECTORS @ query)
+    assert np.array_equal(shared.scores(-query), VECTORS @ -query)
     assert not shared._waiting
 
 
@@ -118,9 +117,9 @@ def test_a_failure_reaches_one_and_the_others_are_asked_again(held: Held) -> Non
 
 
 def test_a_query_of_another_length_never_joins_the_others() -> None:
-    shared = Scan()
+    shared = Scan(VECTORS)
     with pytest.raises(ValueError, match="shape"):
-        shared.scores(VECTORS, np.zeros(7, np.float32))
+        shared.scores(np.zeros(7, np.float32))
     assert not shared._waiting
     assert not shared._busy
 
@@ -137,8 +136,8 @@ def test_searches_at_once_give_what_they_give_alone(tmp_path: Path, monkeypatch:
         time.sleep(0.02)
         return products(vectors, queries)
 
-    products = scan._products
-    monkeypatch.setattr(scan, "_products", slowly)
+    products = ranking._products
+    monkeypatch.setattr(ranking, "_products", slowly)
     with ThreadPoolExecutor(len(asked)) as pool:
         together = list(pool.map(lambda pair: archive.search(pair[0], pair[1], limit=30).matches, asked))
     assert together == alone  # to the last bit

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from small_archives import DIM, Written, build, card, scene
 
-from geoglot.archive.archive import Archive
+from geoglot.archive.archive import Archive, open_snapshot
 from geoglot.archive.manifest import MANIFEST_FILE, Manifest
-from geoglot.archive.snapshot import newest_version, open_snapshot
-from geoglot.archive.snapshot_writer import freeze
+from geoglot.archive.snapshot import newest_version
+from geoglot.archive.snapshot_writer import finish, freeze
 from geoglot.archive.store import Store, new_token
 from geoglot.errors import (
     ArchiveBusyError,
@@ -65,7 +65,7 @@ def test_killed_between_chips_and_row(tmp_path: Path, before: list[Written]) -> 
         assert (NEW.info.scene_id in store.scenes()) == bool(before)
         write(store, NEW)
         assert visible(folder) == seen(*before, NEW)  # the later of one name wins in the dict
-        store.finish()
+        finish(store)
         assert store.count_rows() == sum(count for _, count in visible(folder).values())
     assert visible(folder) == seen(*before, NEW)
 
@@ -85,7 +85,7 @@ def test_killed_between_remove_and_finish(tmp_path: Path) -> None:
     assert visible(folder) == seen(OTHER)
     with Store.open(folder, write=True) as store:
         assert store.count_rows() == len(OLD.chips) + len(OTHER.chips)
-        store.finish()
+        finish(store)
         assert store.count_rows() == len(OTHER.chips)
 
 
@@ -103,7 +103,7 @@ def test_killed_in_finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step:
         else:
             patch.setattr(Store, step, killed)
         with pytest.raises(KeyboardInterrupt):
-            store.finish()
+            finish(store)
     assert visible(folder) == seen(NEW, OTHER)
     assert len(open_snapshot(folder)) == len(NEW.chips) + len(OTHER.chips)
 
@@ -112,7 +112,7 @@ def test_a_reader_during_a_writing_sees_whole_scenes(tmp_path: Path) -> None:
     folder = build(tmp_path / "a", [OLD])
     with Store.open(folder) as reader, Store.open(folder, write=True) as writer:
         write(writer, NEW)
-        writer.finish()
+        finish(writer)
         assert len(freeze(reader)) == len(OLD.chips)  # the state it was opened on
         write(writer, OTHER)
         assert len(open_snapshot(folder)) == len(NEW.chips) + len(OTHER.chips)
@@ -140,7 +140,7 @@ def test_finishing_twice_changes_nothing(tmp_path: Path) -> None:
     folder = build(tmp_path / "a", [OLD])
     before = open_snapshot(folder)
     with Store.open(folder, write=True) as store:
-        store.finish()
+        finish(store)
     assert open_snapshot(folder).key == before.key
 
 
@@ -194,7 +194,7 @@ def test_kill_nine_releases_the_lock_and_keeps_whole_scenes(tmp_path: Path) -> N
     names = visible(folder)
     assert len(names) >= 4
     with Store.open(folder, write=True) as store:
-        store.finish()
+        finish(store)
         assert store.count_rows() == sum(count for _, count in visible(folder).values())
     assert visible(folder) == names
 
@@ -305,7 +305,7 @@ def test_missing_data_is_told_not_thrown(tmp_path: Path, harm: str) -> None:
     with Store.open(folder, write=True) as store:
         store.remove_scenes([OLD.info.scene_id])
         with pytest.raises(ArchiveDamagedError, match="cannot be read") as caught:
-            store.finish()
+            finish(store)
     assert "new archive" in caught.value.hint
     shutil.rmtree(folder / "snapshot")
     with pytest.raises(ArchiveDamagedError, match="cannot be read"):

@@ -26,7 +26,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch, world: Path, tmp_path: Path) -> Shell:
     """The command line with the colour model, its archive named by the environment."""
-    monkeypatch.setattr("geoglot.models.encoder.load_encoder", lambda *_, **__: ColourWords())
+    monkeypatch.setattr("geoglot.models.load.load_encoder", lambda *_, **__: ColourWords())
     monkeypatch.setenv("GEOGLOT_ARCHIVE", str(world / ".geoglot"))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(tmp_path)

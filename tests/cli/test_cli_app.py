@@ -135,7 +135,7 @@ def test_interrupt_exits_130(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> N
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("geoglot.models.encoder.load_encoder", interrupted)
+    monkeypatch.setattr("geoglot.models.load.load_encoder", interrupted)
     assert shell("water").exit_code == 130
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 
 from geoglot.cli.demo import QUESTIONS
 from geoglot.data import drawn
-from geoglot.models.encoder import DEFAULT_MODEL, bundled_models, load_encoder
+from geoglot.models.load import load_encoder
+from geoglot.models.zoo.registry import DEFAULT_MODEL, bundled_models
 
 
 class AnyWords(ColourWords):
@@ -32,7 +33,7 @@ def small_country(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_leaves_what_it_promises(
     shell: Shell, small_country: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("geoglot.models.encoder.load_encoder", lambda *_, **__: AnyWords())
+    monkeypatch.setattr("geoglot.models.load.load_encoder", lambda *_, **__: AnyWords())
     done = shell("demo", "--folder", "my demo")
     assert done.exit_code == 0, done.stderr
     assert "synthetic" in done.stdout
@@ -57,6 +58,6 @@ def test_it_writes_into_no_folder_of_others(shell: Shell, tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.skipif(DEFAULT_MODEL not in bundled_models(), reason="no model is bundled in this checkout")
 def test_the_bundled_model_answers(shell: Shell, monkeypatch: pytest.MonkeyPatch, small_country: None) -> None:
-    monkeypatch.setattr("geoglot.models.encoder.load_encoder", load_encoder)
+    monkeypatch.setattr("geoglot.models.load.load_encoder", load_encoder)
     done = shell("demo")
     assert done.exit_code == 0, done.stderr

@@ -9,7 +9,7 @@ import pytest
 from colour_world import Shell
 
 from geoglot.cli import doctor
-from geoglot.models.encoder import DEFAULT_MODEL, bundled_models
+from geoglot.models.zoo.registry import DEFAULT_MODEL, bundled_models
 
 
 def test_it_looks_at_everything(shell: Shell, world: Path) -> None:

@@ -12,10 +12,10 @@ import pytest
 from colour_world import ColourWords, Shell
 
 from geoglot.cli import models as command
-from geoglot.models.encoder import find_card
 from geoglot.models.zoo import install
 from geoglot.models.zoo.bundle import bundle
 from geoglot.models.zoo.install import Installed
+from geoglot.models.zoo.registry import find_card
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +164,7 @@ def test_compare(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
             return np.pad(-super().encode_texts(texts), ((0, 0), (0, 1)))
 
     both = iter([ColourWords(), Wide()])
-    monkeypatch.setattr("geoglot.models.encoder.load_encoder", lambda *_, **__: next(both))
+    monkeypatch.setattr("geoglot.models.load.load_encoder", lambda *_, **__: next(both))
     table = shell("models", "compare", "a", "b", "--texts", tmp_path / "t.txt").stdout
     assert "not comparable: the widths differ" in table
     assert "-1.000" in table

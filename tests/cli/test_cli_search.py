@@ -229,7 +229,7 @@ def uncalibrated(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
     """The same model, for which nobody fitted a calibration; its vectors, so its fingerprint, are the same."""
     encoder = ColourWords()
     encoder.card = replace(encoder.card, calibrated=False, background=())
-    monkeypatch.setattr("geoglot.models.encoder.load_encoder", lambda *_, **__: encoder)
+    monkeypatch.setattr("geoglot.models.load.load_encoder", lambda *_, **__: encoder)
     return shell
 
 
@@ -256,5 +256,5 @@ def test_calibration_changes_no_ranking(shell: Shell, monkeypatch: pytest.Monkey
     rated = answer(shell, "forest", "--all")["matches"]
     encoder = ColourWords()
     encoder.card = replace(encoder.card, calibrated=False, background=())
-    monkeypatch.setattr("geoglot.models.encoder.load_encoder", lambda *_, **__: encoder)
+    monkeypatch.setattr("geoglot.models.load.load_encoder", lambda *_, **__: encoder)
     assert [match["chip_id"] for match in answer(shell, "forest")["matches"]] == [match["chip_id"] for match in rated]

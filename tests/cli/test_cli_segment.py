@@ -30,7 +30,7 @@ class Dense(ColourWords):
 
 @pytest.fixture
 def dense_shell(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    monkeypatch.setattr("geoglot.models.encoder.load_encoder", lambda *_, **__: Dense())
+    monkeypatch.setattr("geoglot.models.load.load_encoder", lambda *_, **__: Dense())
     return shell
 
 

@@ -187,7 +187,8 @@ def test_images_without_categories_are_refused(tmp_path: Path) -> None:
 def test_vhr10_can_be_pointed_at(real_data: Path) -> None:
     from geoglot.data.regions.open import open_regions
     from geoglot.data.regions.schema import RegionSource
-    from geoglot.models.encoder import dense, load_encoder
+    from geoglot.models.encoder import dense
+    from geoglot.models.load import load_encoder
 
     test = open_regions(RegionSource("vhr10", "coco", split="test"), real_data)
     score = pointing_accuracy(dense(load_encoder(threads=1)), test, limit=4)

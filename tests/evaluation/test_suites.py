@@ -301,9 +301,7 @@ def test_formats() -> None:
 
 
 def test_command(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import geoglot.models.encoder as encoders
-
-    monkeypatch.setattr(encoders, "load_encoder", lambda name: ColourEncoder(name=name))
+    monkeypatch.setattr("geoglot.models.load.load_encoder", lambda name: ColourEncoder(name=name))
     call = ["eval", "ret/rs5m", "--dataset", "rsicd", "--data", str(root), "--partial", "--cache", str(tmp_path / "c")]
     shown = CliRunner().invoke(app, [*call, "--model", "one", "--model", "two", "--format", "csv"])
     assert shown.exit_code == 0, shown.output

@@ -19,8 +19,9 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
 from geoglot.errors import EmptySceneError, SceneTooLargeError, SourceError, UnreadableSceneError, UsageError
+from geoglot.imagery.addresses import Source
 from geoglot.imagery.scene import Limits, Scene, open_scene
-from geoglot.imagery.sources import Source, find_sources
+from geoglot.imagery.sources import find_sources
 from geoglot.types import Window
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from geoglot.errors import SourceError
-from geoglot.imagery.sources import Source, find_sources, fingerprint
+from geoglot.imagery.addresses import Source, fingerprint
+from geoglot.imagery.sources import find_sources
 
 
 def _touch(folder: Path, *names: str) -> None:

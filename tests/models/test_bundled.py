@@ -12,7 +12,9 @@ import pytest
 
 from geoglot.data.glossary import LANGUAGES
 from geoglot.errors import EmptyQueryError, UnknownWordsError, UsageError
-from geoglot.models.encoder import DualEncoder, find_card, load_encoder
+from geoglot.models.encoder import DualEncoder
+from geoglot.models.load import load_encoder
+from geoglot.models.zoo.registry import find_card
 from geoglot_sandbox.samples import draw_sample
 
 
@@ -59,7 +61,7 @@ def test_wrong_images_are_refused(images: np.ndarray) -> None:
 
 
 MANY_TEXTS = """
-from geoglot.models.encoder import load_encoder
+from geoglot.models.load import load_encoder
 
 def allocated_kb():
     rows = open("/proc/self/smaps_rollup").read().splitlines()[1:]

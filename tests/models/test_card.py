@@ -6,7 +6,7 @@ import pytest
 
 from geoglot.errors import ModelFileError, ModelNotFoundError
 from geoglot.models.card import read_card, sha256
-from geoglot.models.encoder import find_card
+from geoglot.models.zoo.registry import find_card
 
 CARD = """
 name = "tiny"

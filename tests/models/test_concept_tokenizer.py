@@ -48,6 +48,46 @@ def test_one_meaning_in_many_languages(text: str, language: str) -> None:
     assert "harbor" in names(text)
 
 
+EVERYDAY = """
+en a forest or a lake = forest lake
+es un bosque o un lago = forest lake
+fr une forêt ou un lac = forest lake
+de ein Wald oder ein See = forest lake
+pt uma floresta ou um lago = forest lake
+it un bosco o un lago = forest lake
+nl een bos of een meer = forest lake
+ru лес или озеро = forest lake
+zh 森林或湖泊 = forest lake
+ko 숲 또는 호수 = forest lake
+it palazzi in centro città = building city_center
+it case con giardino e piscina = house garden swimming_pool
+it macchine parcheggiate davanti al supermercato = car parked in_front_of shopping_mall
+it serbatoi di petrolio vicino al porto = storage_tank near harbor
+it case isolate in campagna = sparse_residential village
+es edificios en el centro de la ciudad = building city_center
+es casas aisladas en el campo = sparse_residential farmland
+es cancha de fútbol al lado de la escuela = football_field near school
+es tanques de petróleo cerca del puerto = storage_tank near harbor
+ru здания в центре города = building city_center
+ru отдельные дома в лесу = sparse_residential forest
+ru машины на парковке у супермаркета = car parking_lot near shopping_mall
+ru самолёт на взлётной полосе = airplane runway
+ko 정원과 수영장이 있는 집 = garden swimming_pool house
+ko 항구에 정박한 배 = harbor moored ship
+ko 숲을 지나는 길 = forest across road
+ko 산에 쌓인 눈 = mountain snow
+ko 항구 근처의 기름 탱크 = harbor near storage_tank
+"""
+
+
+@pytest.mark.parametrize("line", EVERYDAY.strip().splitlines())
+def test_everyday_words_are_read(line: str) -> None:
+    text, meant = line.split(" = ")
+    language, _, phrase = text.partition(" ")
+    assert tokenizer().read(phrase).language == language
+    assert names(phrase) == meant.split()
+
+
 def test_longest_phrase_wins() -> None:
     assert names("dense residential area") == ["dense_residential"]
     assert names("residential area") == ["residential_area"]

@@ -12,7 +12,8 @@ torch = pytest.importorskip("torch")
 
 from geoglot.errors import ModelFileError, UsageError  # noqa: E402
 from geoglot.evaluation.release_torch import release_torch  # noqa: E402
-from geoglot.models.encoder import dense, load_encoder  # noqa: E402
+from geoglot.models.encoder import dense  # noqa: E402
+from geoglot.models.load import load_encoder  # noqa: E402
 from geoglot.models.tokenizers.concepts import ConceptTokenizer  # noqa: E402
 from geoglot.models.towers.clip import build  # noqa: E402
 from geoglot.models.towers.convnet import architecture_of, canonical_names, tower_shape  # noqa: E402

@@ -17,9 +17,10 @@ from safetensors.torch import save_file
 
 from geoglot.errors import DisagreementError, EmptyQueryError, UsageError
 from geoglot.models.card import CARD_FILE, Card, sha256
-from geoglot.models.encoder import Images, load_encoder
+from geoglot.models.encoder import Images
 from geoglot.models.export import dual, int8, towers
 from geoglot.models.export.dual import export_model, least, sentences_for
+from geoglot.models.load import load_encoder
 from geoglot.models.onnx_encoder import LightEncoder
 from geoglot.models.peft.attach import merge, tune
 from geoglot.models.peft.files import save_parts

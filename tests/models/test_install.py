@@ -25,12 +25,13 @@ from geoglot.errors import (
     UsageError,
 )
 from geoglot.models.card import CARD_FILE, read_card
-from geoglot.models.encoder import find_card, load_encoder
+from geoglot.models.load import load_encoder
 from geoglot.models.zoo import bundle as bundles
 from geoglot.models.zoo import install, registry, store
 from geoglot.models.zoo.bundle import bundle, is_bundle, unpack
 from geoglot.models.zoo.card_toml import write_card
 from geoglot.models.zoo.install import convert, pull
+from geoglot.models.zoo.registry import find_card
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from geoglot.errors import UsageError
 from geoglot.models.card import Card
-from geoglot.models.encoder import DenseEncoder, dense, load_encoder
+from geoglot.models.encoder import DenseEncoder, dense
+from geoglot.models.load import load_encoder
 from geoglot.models.onnx_encoder import LightEncoder
 from geoglot.models.towers.convnet_training import DualTower, TowerShape
 from geoglot_sandbox.samples import draw_sample

@@ -410,7 +410,7 @@ def test_the_task_command_runs_the_registry(served: Path, tmp_path: Path, monkey
 
     from geoglot.cli.app import app
 
-    monkeypatch.setattr("geoglot.models.encoder.load_encoder", lambda *_, **__: ColourWords())
+    monkeypatch.setattr("geoglot.models.load.load_encoder", lambda *_, **__: ColourWords())
     archive = str(served / "north")
     out = tmp_path / "out"
     words = ["task", "export", "-a", archive, "--q", "water", "--format", "csv", "--no-merge", "-o", str(out)]

@@ -21,8 +21,8 @@ from colour_world import GRID, ColourWords, paint
 from fastapi.testclient import TestClient
 
 from geoglot.archive.archive import Archive, ArchiveInfo
+from geoglot.archive.filters import Filter
 from geoglot.archive.ingest import ingest
-from geoglot.archive.query import Filter
 from geoglot.server.app import create_app
 from geoglot.server.archives import HELD, ArchivePool
 from geoglot.server.settings import Settings

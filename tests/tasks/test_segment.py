@@ -13,7 +13,8 @@ from patch_colours import COLOURS, PatchColours, quarters, unit
 
 from geoglot.errors import UnknownWordsError, UsageError
 from geoglot.imagery.scene import Pixels
-from geoglot.models.encoder import DenseEncoder, dense, load_encoder
+from geoglot.models.encoder import DenseEncoder, dense
+from geoglot.models.load import load_encoder
 from geoglot.tasks.segment import decision, scores, segmenter
 from geoglot.tasks.segment.classes import AUTO, best_of, make_prompts, read_classes
 from geoglot.tasks.segment.decision import Rule

@@ -20,7 +20,9 @@ from geoglot.data.loader import Feed, Workshop  # noqa: E402
 from geoglot.data.sources import DataSource  # noqa: E402
 from geoglot.errors import ModelFileError, ModelNotFoundError, UnknownNameError, UsageError  # noqa: E402
 from geoglot.models.checkpoints.fold import TABLE, stretch_positions  # noqa: E402
-from geoglot.models.encoder import dense, find_card, load_encoder  # noqa: E402
+from geoglot.models.encoder import dense  # noqa: E402
+from geoglot.models.load import load_encoder  # noqa: E402
+from geoglot.models.zoo.registry import find_card  # noqa: E402
 from geoglot.training.config import load_config  # noqa: E402
 from geoglot.training.distributed import World  # noqa: E402
 from geoglot.training.grad_cache import backward  # noqa: E402

@@ -17,9 +17,10 @@ torch = pytest.importorskip("torch")
 
 from geoglot.data.sources import DataSource, open_source  # noqa: E402
 from geoglot.errors import ModelFileError, UnknownNameError, UsageError  # noqa: E402
-from geoglot.models.encoder import find_card, load_encoder  # noqa: E402
+from geoglot.models.load import load_encoder  # noqa: E402
 from geoglot.models.peft.files import load_parts  # noqa: E402
 from geoglot.models.peft.settings import Method, Tuning  # noqa: E402
+from geoglot.models.zoo.registry import find_card  # noqa: E402
 from geoglot.training.config import load_config  # noqa: E402
 from geoglot.training.journal import Progress, read_log  # noqa: E402
 from geoglot.training.model_folder import load_start  # noqa: E402

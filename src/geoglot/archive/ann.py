@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.filters import Selection
-from geoglot.archive.query import Filter
+from geoglot.archive.filters import Filter, Selection
 from geoglot.archive.ranking import Rows, Scores, best
 from geoglot.archive.snapshot import Snapshot
 from geoglot.archive.store import Store, quoted
@@ -29,13 +28,13 @@ class AnnRanker:
     """Ranks what the index proposes. A list ends where the probed part of the index does."""
 
     def __init__(
-        self, store: Store, snapshot: Snapshot, query: NDArray[np.float32], selection: Selection, wanted: Filter
+        self, store: Store, snapshot: Snapshot, query: NDArray[np.float32], selection: Selection, filter: Filter
     ) -> None:
         self._store = store
         self._snapshot = snapshot
         self._query = query
         self._selection = selection
-        self._where = where(snapshot, selection, wanted)
+        self._where = where(snapshot, selection, filter)
         self.considered = 0
 
     def top(self, k: int) -> tuple[Rows, Scores]:
@@ -51,20 +50,20 @@ class AnnRanker:
         return best(rows, self._snapshot.arrays.vectors, self._query, k)
 
     def _rows(self, places: list[dict[str, Any]]) -> Rows:
-        found = (self._snapshot.find(p["scene_id"], (p["x0"], p["y0"], p["x1"], p["y1"])) for p in places)
-        rows = np.unique(np.array([row for row in found if row is not None], dtype=np.int64))
+        candidates = (self._snapshot.find(p["scene_id"], (p["x0"], p["y0"], p["x1"], p["y1"])) for p in places)
+        rows = np.unique(np.array([row for row in candidates if row is not None], dtype=np.int64))
         return rows if self._selection.rows is None else rows[self._selection.rows[rows]]
 
 
-def where(snapshot: Snapshot, selection: Selection, wanted: Filter) -> str | None:
+def where(snapshot: Snapshot, selection: Selection, filter: Filter) -> str | None:
     """The filter in SQL, or a slightly wider one: a polygon counts by its bounds. None when all chips pass."""
     parts = []
     if selection.scenes is not None:
         parts.append(_scene_sql(snapshot, selection.scenes))
-    if wanted.bbox is not None:
-        parts.append(_bbox_sql(wanted.bbox))
-    if wanted.polygon is not None:
-        parts.append(_bbox_sql(Bbox(*wanted.polygon.bounds)))
+    if filter.bbox is not None:
+        parts.append(_bbox_sql(filter.bbox))
+    if filter.polygon is not None:
+        parts.append(_bbox_sql(Bbox(*filter.polygon.bounds)))
     return " AND ".join(f"({part})" for part in parts) or None
 
 

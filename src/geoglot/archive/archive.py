@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.archive.calibrate import Background, confidences, load_background
-from geoglot.archive.filters import Selection, select
+from geoglot.archive.filters import Filter, Selection, select
 from geoglot.archive.heat import Frame, heat_map
 from geoglot.archive.listing import ChipVectors, Listing, list_chips
 from geoglot.archive.lock import writer_active
 from geoglot.archive.manifest import Manifest, read_manifest
-from geoglot.archive.query import Filter, SearchResult, Term, parse_terms, query_vector
-from geoglot.archive.ranking import EXACT_LIMIT, ExactRanker, Hit, Ranker, hits
+from geoglot.archive.query import SearchResult, Term, parse_terms, query_vector
+from geoglot.archive.ranking import EXACT_LIMIT, ExactRanker, Hit, Ranker, Scan, hits
 from geoglot.archive.records import SceneRecord
-from geoglot.archive.snapshot import NO_DATE, Arrays, Snapshot, load_snapshot, open_snapshot, state_key
+from geoglot.archive.snapshot import NO_DATE, Arrays, Snapshot, load_snapshot, state_key
 from geoglot.errors import ArchiveDamagedError, UsageError
 from geoglot.models.card import Calibration, Card
 from geoglot.models.encoder import DualEncoder
@@ -73,7 +73,7 @@ class ArchiveInfo:
 class Archive:
     """One state of an archive, open for questions. Instances may be shared between threads.
 
-    It goes on answering from the state it was opened on while others write; `refresh` moves it to the newest.
+    It goes on answering from the state it was opened on while others write; `newest` opens the next one.
     """
 
     def __init__(self, path: Path, manifest: Manifest, snapshot: Snapshot, encoder: DualEncoder | None) -> None:
@@ -82,7 +82,8 @@ class Archive:
         self.encoder = encoder
         self._lock = threading.Lock()
         self._snapshot = snapshot
-        self._background: tuple[str, Background] | None = None
+        self._scan = Scan(snapshot.arrays.vectors)
+        self._background: Background | None = None
         self._store: Store | None = None
 
     @classmethod
@@ -94,10 +95,11 @@ class Archive:
             UsageError: The folder holds other things.
             StorageError: The folder cannot be written.
         """
+        from geoglot.archive.snapshot_writer import finish
         from geoglot.archive.store import Store
 
         with Store.create(path, Manifest.of(card, grid)) as store:
-            store.finish()
+            finish(store)
 
     @classmethod
     def open(cls, path: str | Path, encoder: DualEncoder | None = None) -> Archive:
@@ -114,15 +116,6 @@ class Archive:
         path = Path(path)
         return cls(path, _manifest_for(path, encoder), open_snapshot(path), encoder)
 
-    def refresh(self) -> bool:
-        """Move to the newest state; True when there was one. Searches under way finish on the old one."""
-        if state_key(self.path) == self._snapshot.key:
-            return False
-        self._snapshot = open_snapshot(self.path)
-        with self._lock:
-            self._store = None
-        return True
-
     def newest(self) -> Archive:
         """The archive at its newest settled state: this very object if there is none newer, else another one, prepared.
 
@@ -135,11 +128,12 @@ class Archive:
         key = state_key(self.path)
         if key == self._snapshot.key:
             return self
-        found = load_snapshot(self.path, key)
-        if found is None and (writer_active(self.path) or state_key(self.path) != key):
+        snapshot = load_snapshot(self.path, key)
+        if snapshot is None and (writer_active(self.path) or state_key(self.path) != key):
             return self
-        # What was found is not looked for again: the next writer may have begun, and its beginnings have no snapshot.
-        snapshot = open_snapshot(self.path) if found is None else found
+        # One that is loaded is not looked for again: the next writer may have begun, and that state has no snapshot.
+        if snapshot is None:
+            snapshot = open_snapshot(self.path)
         fresh = Archive(self.path, _manifest_for(self.path, self.encoder), snapshot, self.encoder)
         if self.encoder is not None:
             fresh.prepare()
@@ -160,7 +154,7 @@ class Archive:
         if self.encoder is None:
             raise UsageError("the archive was opened without a model", hint="Archive.open(path, load_encoder(name))")
         if self.calibrated:
-            self._background_of(self._snapshot, self.encoder)
+            self._measured_background()
 
     def scenes(self) -> Iterator[SceneRecord]:
         """Every scene, sorted by scene_id."""
@@ -300,7 +294,7 @@ class Archive:
         snapshot: Snapshot,
         query: NDArray[np.float32],
         selection: Selection,
-        wanted: Filter,
+        filter: Filter,
         exact_limit: int,
     ) -> tuple[Ranker, Any]:
         if selection.count > exact_limit:
@@ -308,8 +302,8 @@ class Archive:
             if store.has_index():
                 from geoglot.archive.ann import AnnRanker
 
-                return AnnRanker(store, snapshot, query, selection, wanted), "ann"
-        return ExactRanker(snapshot, query, selection), "exact"
+                return AnnRanker(store, snapshot, query, selection, filter), "ann"
+        return ExactRanker(self._scan, query, selection), "exact"
 
     def _open_store(self) -> Store:
         from geoglot.archive.store import Store
@@ -355,22 +349,22 @@ class Archive:
         self, snapshot: Snapshot, query: NDArray[np.float32]
     ) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
         """Rows to confidences."""
-        background = self._background_of(snapshot, self.encoder)
+        background = self._measured_background()
         vectors = snapshot.arrays.vectors
         return lambda rows: confidences(vectors[rows], query, background, self._calibration)
 
-    def _background_of(self, snapshot: Snapshot, encoder: DualEncoder | None) -> Background:
+    def _measured_background(self) -> Background:
         with self._lock:
-            if self._background is None or self._background[0] != snapshot.key:
-                self._background = (snapshot.key, load_background(snapshot, encoder))
-            return self._background[1]
+            if self._background is None:
+                self._background = load_background(self._snapshot, self.encoder)
+            return self._background
 
     def info(self) -> ArchiveInfo:
         """Counts and extents. Reads every chip's box."""
         snapshot = self._snapshot
         a = snapshot.arrays
         dates = a.acquired[a.acquired != NO_DATE]
-        known = a.gsd_m[~np.isnan(a.gsd_m)]
+        gsd_m = a.gsd_m[~np.isnan(a.gsd_m)]
         return ArchiveInfo(
             self.path,
             self.manifest,
@@ -379,7 +373,7 @@ class Archive:
             int(np.count_nonzero(a.acquired == NO_DATE)),
             int(np.count_nonzero(np.isnan(a.gsd_m))),
             TimeRange(_instant(dates.min()), _instant(dates.max())) if len(dates) else None,
-            (float(known.min()), float(known.max())) if len(known) else None,
+            (float(gsd_m.min()), float(gsd_m.max())) if len(gsd_m) else None,
             _extent(a.boxes),
             {name: int(np.count_nonzero(a.sensor == i)) for i, name in enumerate(a.sensors.tolist())},
             folder_bytes(self.path),
@@ -410,6 +404,19 @@ class Archive:
             problems.append("the snapshot differs from the tables; delete the folder snapshot in the archive")
         infos = [fresh.record(i).info for i in range(fresh.scene_count)]
         return problems + [f"scene {i.name}: its file {i.uri} is gone" for i in infos if _is_gone(i.uri)]
+
+
+def open_snapshot(folder: Path) -> Snapshot:
+    """The archive's newest state: mapped if its snapshot is there, otherwise read from the tables (seconds a million).
+
+    Raises:
+        ArchiveDamagedError: The tables cannot be read or contradict each other.
+    """
+    if (snapshot := load_snapshot(folder, state_key(folder))) is not None:
+        return snapshot
+    from geoglot.archive.snapshot_writer import freeze_newest
+
+    return freeze_newest(folder)
 
 
 def _manifest_for(path: Path, encoder: DualEncoder | None) -> Manifest:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from geoglot.archive.archive import Archive
+from geoglot.archive.filters import Filter
 from geoglot.archive.listing import Listing
-from geoglot.archive.query import Filter, SearchResult
+from geoglot.archive.query import SearchResult
 from geoglot.archive.request import Question
 from geoglot.errors import UnknownNameError
 from geoglot.types import Chip, Match, SceneInfo

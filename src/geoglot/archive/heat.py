@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.archive.calibrate import SMALLEST_STD, sample_rows
-from geoglot.archive.filters import intersecting, select
-from geoglot.archive.query import Filter
+from geoglot.archive.filters import Filter, intersecting, select
 from geoglot.archive.snapshot import Snapshot
 from geoglot.errors import UsageError
 from geoglot.types import Bbox

@@ -7,8 +7,9 @@ kill -9, and be repeated: what was committed is skipped, what was in flight is r
 
 from __future__ import annotations
 
+import fnmatch
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,12 +38,13 @@ from geoglot.archive.ingest_stages import (
 )
 from geoglot.archive.manifest import Manifest, read_manifest
 from geoglot.archive.pipeline import Stages
+from geoglot.archive.snapshot_writer import finish
 from geoglot.archive.staging import StagedScene
 from geoglot.archive.store import Store
-from geoglot.errors import ArchiveMismatchError, ArchiveNotFoundError
+from geoglot.errors import ArchiveMismatchError, ArchiveNotFoundError, UnknownNameError
+from geoglot.imagery.addresses import Source
 from geoglot.imagery.grid import ChipGrid
 from geoglot.imagery.scene import Limits
-from geoglot.imagery.sources import Source
 from geoglot.models.card import Card
 from geoglot.models.encoder import DualEncoder
 from geoglot.types import SceneInfo
@@ -177,7 +179,7 @@ class _Run:
             store.remove_scenes(key for key, record in scenes.items() if record.info.uri in gone)
             self._removed = self._plan.removed
             self._remember(listings, keep=not self._prune)
-            store.finish()
+            finish(store)
 
     def _make_plan(self, scenes: Iterable[SceneInfo]) -> dict[str, tuple[str, ...]]:
         listings = read_listings(self._folder)
@@ -256,3 +258,37 @@ def _weigh(event: Mark | ChipRead | ChipsEncoded) -> int:
             return vectors.nbytes + CHIP_BYTES * len(chips)
         case _:
             return CHIP_BYTES
+
+
+def remove_scenes(archive_path: str | Path, names: Sequence[str]) -> tuple[SceneInfo, ...]:
+    """Drop scenes and their chips, all in one commit; the files themselves are not touched.
+
+    Args:
+        archive_path: Folder of the archive.
+        names: Scene ids, file names, paths or URLs, or shell patterns of these. A folder stands for all it holds.
+
+    Returns:
+        The scenes dropped, sorted by path.
+
+    Raises:
+        UnknownNameError: A name stands for no scene; then nothing is dropped.
+        ArchiveBusyError: Another process is writing.
+    """
+    with Store.open(archive_path, write=True) as store:
+        scenes = [record.info for record in store.scenes().values()]
+        gone = {info.scene_id: info for name in names for info in _named(name, scenes)}
+        store.remove_scenes(gone)
+        finish(store)
+    return tuple(sorted(gone.values(), key=lambda info: info.uri))
+
+
+def _named(name: str, scenes: Sequence[SceneInfo]) -> list[SceneInfo]:
+    """Scenes of that very name first: a file may well be called `a[1].tif`."""
+    path = Path(name).expanduser().absolute()
+    exact, patterns = {name, str(path)}, (name, str(path))
+    named = [i for i in scenes if exact & {i.scene_id, i.name, i.uri} or path in Path(i.uri).parents]
+    if not named:
+        named = [i for i in scenes if any(fnmatch.fnmatchcase(t, p) for t in (i.name, i.uri) for p in patterns)]
+    if not named:
+        raise UnknownNameError("scene", name, [info.name for info in scenes[:200]])
+    return named

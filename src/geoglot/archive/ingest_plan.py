@@ -13,7 +13,8 @@ from pathlib import Path, PurePath
 from geoglot.archive.ingest_report import Failure
 from geoglot.archive.manifest import write_atomically
 from geoglot.errors import ArchiveDamagedError, SourceError
-from geoglot.imagery.sources import STAC_SUFFIXES, SUFFIXES, Source, find_sources, fingerprint, is_url
+from geoglot.imagery.addresses import SUFFIXES, Source, fingerprint, is_url
+from geoglot.imagery.sources import STAC_SUFFIXES, find_sources
 from geoglot.types import SceneInfo
 
 LISTINGS_FILE = "listings.json"

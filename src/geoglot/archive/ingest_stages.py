@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from geoglot.archive.ingest_report import Failure, StageClock
 from geoglot.errors import SceneChangedError, SceneError, SourceError
+from geoglot.imagery.addresses import Source, fingerprint
 from geoglot.imagery.chips import read_chips
 from geoglot.imagery.grid import ChipGrid
 from geoglot.imagery.scene import Limits, open_scene
-from geoglot.imagery.sources import Source, fingerprint
 from geoglot.models.encoder import DualEncoder
 from geoglot.types import Chip, SceneInfo
 

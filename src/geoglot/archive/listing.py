@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.filters import select
-from geoglot.archive.query import Filter
+from geoglot.archive.filters import Filter, select
 from geoglot.archive.snapshot import Snapshot
 from geoglot.errors import UsageError
 from geoglot.types import Chip, SceneInfo

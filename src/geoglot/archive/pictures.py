@@ -81,8 +81,8 @@ def open_again(scene: SceneInfo) -> Scene:
         SceneChangedError: Its size is not what it was, so its chips lie elsewhere now.
         SceneError, SourceError: See open_scene.
     """
+    from geoglot.imagery.addresses import Source
     from geoglot.imagery.scene import open_scene
-    from geoglot.imagery.sources import Source
 
     opened = open_scene(Source(scene.uri, scene.acquired, scene.sensor))
     if (opened.info.width, opened.info.height) != (scene.width, scene.height):

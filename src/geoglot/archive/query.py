@@ -1,4 +1,4 @@
-"""What can be asked: terms with signs, filters, and the answer.
+"""What can be asked: terms with signs, and the answer.
 
 The grammar of a query text::
 
@@ -18,7 +18,6 @@ The grammar of a query text::
 from __future__ import annotations
 
 import base64
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,11 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.errors import EmptyQueryError, QueryError, UsageError
-from geoglot.types import Bbox, Match, TimeRange
+from geoglot.types import Match
 
 if TYPE_CHECKING:
-    from shapely.geometry.base import BaseGeometry
-
     from geoglot.archive.snapshot import Snapshot
     from geoglot.imagery.scene import Limits
     from geoglot.models.encoder import DualEncoder, Images
@@ -46,49 +43,6 @@ SMALLEST_SUM = 1e-6
 """Terms whose vectors cancel to less than this leave only rounding noise, and no direction to search in."""
 PACKING = 0.02
 """Most that rounding to 16 bits may change the length of a unit vector."""
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which chips may be found. Every condition that is given must hold; the default lets all through.
-
-    Attributes:
-        bbox: Chips whose bounds share a point with it.
-        polygon: A shapely geometry in lon/lat within [-180, 180]; chips whose footprint shares a point with it.
-        time: Scenes taken in it; scenes without a date never match.
-        gsd_m: (finest, coarsest) metres per pixel of the scene, ends included.
-        sensors: Any of these, upper or lower case.
-        scenes: Any of these scene ids, names, paths, or shell patterns of names and paths.
-        chips: Any of these chip ids; ids that are not there let nothing through. None lets all through.
-
-    Raises:
-        UsageError: A range is inverted or not finite, or the polygon is empty or out of range.
-    """
-
-    bbox: Bbox | None = None
-    polygon: BaseGeometry | None = None
-    time: TimeRange | None = None
-    gsd_m: tuple[float, float] | None = None
-    sensors: tuple[str, ...] = ()
-    scenes: tuple[str, ...] = ()
-    chips: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.gsd_m is not None:
-            low, high = self.gsd_m
-            if math.isnan(low) or math.isnan(high) or not 0 <= low <= high:
-                raise UsageError(
-                    f"gsd_m range {self.gsd_m} is not 0 <= finest <= coarsest", hint="Swap the two, or leave one out."
-                )
-        if self.polygon is not None:
-            if self.polygon.is_empty:
-                raise UsageError("the polygon is empty", hint="Draw one with an inside.")
-            west, south, east, north = self.polygon.bounds
-            if not (-180 <= west <= east <= 180 and -90 <= south <= north <= 90):
-                raise UsageError(
-                    f"the polygon reaches from {west}, {south} to {east}, {north}; it must lie in lon/lat degrees",
-                    hint="Reproject it to EPSG:4326; split it in two where it crosses the antimeridian.",
-                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +142,8 @@ def _pieces(text: str) -> list[_Piece]:
         if text[at].isspace():
             at += 1
             continue
-        found, at = _piece(text, at)
-        pieces += found
+        parts, at = _piece(text, at)
+        pieces += parts
     return pieces
 
 

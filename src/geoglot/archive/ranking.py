@@ -7,8 +7,9 @@ row, so it does not depend on how the rows were gathered or on the rounding of a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +28,9 @@ ROUNDING = 4e-6
 FOLD_COVER = 0.5
 """A hit is folded into a better one when they share at least this part of the smaller window."""
 FIRST = 64
+TOGETHER = 16
+"""Most questions of one product; bounds the memory of their scores: 4 bytes for each chip and question. From
+about here on the product is arithmetic more than reading, so that more at once would save little."""
 
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float64]
@@ -42,13 +46,74 @@ class Ranker(Protocol):
         ...
 
 
+@dataclass(eq=False, slots=True)
+class _Question:
+    query: NDArray[np.float32]
+    scores: NDArray[np.float32] | None = None
+
+
+@dataclass(slots=True)
+class Scan:
+    """One product over all vectors for all questions that wait: what a scan costs is reading them, not the questions.
+
+    Whoever comes while nobody scans scans at once, alone. Whoever comes meanwhile waits, and the first of those to wake
+    takes along all others that wait. So a lone question is never held up, and many together cost little more than a
+    few. Safe between threads. A failure (memory) reaches the one whose thread it struck; the others stay in the queue
+    and are asked again.
+
+    Attributes:
+        vectors: float32 [N, D], all of one state of an archive.
+    """
+
+    vectors: NDArray[np.float32]
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _waiting: list[_Question] = field(default_factory=list)
+    _busy: bool = False
+
+    def scores(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Products of the vectors with a query float32 [D] -> [N].
+
+        They may differ in rounding from one call to the next, as they do with the number of threads.
+
+        Raises:
+            ValueError: The query has another length than the vectors.
+        """
+        if query.shape != self.vectors.shape[1:]:
+            raise ValueError(f"a query of shape {query.shape} for vectors of shape {self.vectors.shape}")
+        own = _Question(query)
+        with self._changed:
+            self._waiting.append(own)
+            while self._busy and own.scores is None:
+                self._changed.wait()
+            if own.scores is not None:
+                return own.scores.copy()  # a row of what all of them share, which would stay as long as the slowest
+            self._busy = True
+            together = [own, *(other for other in self._waiting if other is not own)][:TOGETHER]
+        try:
+            products = _products(self.vectors, [question.query for question in together])
+            for question, scores in zip(together, products, strict=True):
+                question.scores = scores
+            return products[0] if len(products) == 1 else products[0].copy()
+        finally:
+            with self._changed:
+                self._waiting = [q for q in self._waiting if q.scores is None and q is not own]
+                self._busy = False
+                self._changed.notify_all()
+
+
+def _products(vectors: NDArray[np.float32], queries: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    if len(queries) == 1:
+        return [vectors @ queries[0]]  # half the time of a product of matrices
+    return list(np.stack(queries) @ vectors.T)
+
+
 class ExactRanker:
     """Compares every chip that is left, once, at construction."""
 
-    def __init__(self, snapshot: Snapshot, query: NDArray[np.float32], selection: Selection) -> None:
-        self._vectors = snapshot.arrays.vectors
+    def __init__(self, scan: Scan, query: NDArray[np.float32], selection: Selection) -> None:
+        self._vectors = scan.vectors
         self._query = query
-        self._rows, self._rough = _rough_scores(snapshot, query, selection)
+        self._rows, self._rough = _rough_scores(scan, query, selection)
         self.considered = selection.count
 
     def top(self, k: int) -> tuple[Rows, Scores]:
@@ -80,14 +145,14 @@ def exact_scores(vectors: NDArray[np.float32], rows: Rows, query: NDArray[np.flo
 
 
 def _rough_scores(
-    snapshot: Snapshot, query: NDArray[np.float32], selection: Selection
+    scan: Scan, query: NDArray[np.float32], selection: Selection
 ) -> tuple[Rows | None, NDArray[np.float32]]:
     """(rows or None for all, float32 scores)."""
     if selection.rows is None:
-        return None, snapshot.scores(query)
-    rows, vectors = np.flatnonzero(selection.rows), snapshot.arrays.vectors
+        return None, scan.scores(query)
+    rows, vectors = np.flatnonzero(selection.rows), scan.vectors
     if len(rows) > DENSE * len(vectors):
-        return rows, snapshot.scores(query)[rows]
+        return rows, scan.scores(query)[rows]
     scores = np.empty(len(rows), np.float32)
     for i in range(0, len(rows), GATHER_ROWS):
         scores[i : i + GATHER_ROWS] = vectors[rows[i : i + GATHER_ROWS]] @ query

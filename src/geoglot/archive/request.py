@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoglot.archive.query import Filter, Term, pack_vector, parse_terms, read_picture
+from geoglot.archive.filters import Filter
+from geoglot.archive.query import Term, pack_vector, parse_terms, read_picture
 from geoglot.errors import QueryError, UsageError
 from geoglot.types import Bbox, TimeRange
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from shapely.geometry.base import BaseGeometry
 
     from geoglot.archive.archive import Archive
@@ -63,9 +64,9 @@ class Question:
             return Term(term.weight, "vector", _vector_of(term.value, archive))
         if term.kind == "chip" and archive.chip(term.value) is None:
             same = (a for a in others if a.manifest.fingerprint == archive.manifest.fingerprint)
-            found = next((v for a in same if (v := a.chip_vector(term.value)) is not None), None)
-            if found is not None:
-                return Term(term.weight, "vector", pack_vector(found))
+            vector = next((v for a in same if (v := a.chip_vector(term.value)) is not None), None)
+            if vector is not None:
+                return Term(term.weight, "vector", pack_vector(vector))
         return term
 
 
@@ -208,3 +209,41 @@ def _finite(shape: BaseGeometry) -> BaseGeometry:
     if not all(math.isfinite(v) for v in shape.bounds) and not shape.is_empty:
         raise UsageError("intersects holds a position that is not finite", hint="Positions are [lon, lat] in degrees.")
     return shapely.force_2d(shape)
+
+
+def read_region(path: str | Path) -> BaseGeometry:
+    """All polygons of a GeoJSON file as one geometry in lon/lat degrees; invalid ones are repaired.
+
+    Raises:
+        UsageError: The file is not there, not GeoJSON, or holds no polygon.
+    """
+    import shapely
+
+    file = Path(path).expanduser()
+    try:
+        polygons = [shapely.geometry.shape(raw) for raw in _polygons(json.loads(file.read_text("utf-8")))]
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {str(path)!r}: {error.strerror or error}", hint="Give a GeoJSON file with polygons."
+        ) from error
+    except (ValueError, TypeError, KeyError, AttributeError, shapely.errors.GEOSException) as error:
+        raise UsageError(f"{str(path)!r} is not GeoJSON: {error}", hint="Give a GeoJSON file with polygons.") from error
+    if not polygons:
+        raise UsageError(f"{str(path)!r} holds no polygon", hint="Points and lines have no inside; draw a polygon.")
+    return shapely.union_all([shapely.make_valid(polygon) for polygon in polygons])
+
+
+def _polygons(raw: Any) -> Iterator[dict[str, Any]]:
+    """Polygon geometries of any GeoJSON object, depth first."""
+    kind = raw["type"]
+    if kind == "FeatureCollection":
+        for feature in raw["features"]:
+            yield from _polygons(feature)
+    elif kind == "Feature":
+        if raw["geometry"] is not None:
+            yield from _polygons(raw["geometry"])
+    elif kind == "GeometryCollection":
+        for geometry in raw["geometries"]:
+            yield from _polygons(geometry)
+    elif kind in ("Polygon", "MultiPolygon"):
+        yield raw

@@ -2,7 +2,7 @@
 
 It is derived data in `<archive>/snapshot/<key>/`, one .npy file per array, where the key is a hash of the two tables'
 newest Lance manifests (small files with a fresh transaction id in each). So a folder with the right name is current, a
-folder with another name is old, and nothing has to be kept in step. If there is none, `open_snapshot` makes it.
+folder with another name is old, and nothing has to be kept in step. If there is none, `snapshot_writer` makes it.
 
 Rows are chips sorted by (scene_id, x0, y0, x1, y1): the order does not depend on the order of ingest, a scene's chips
 are one contiguous run, and a chip is found by its id with two binary searches.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.archive.records import SceneRecord, info_from_json
-from geoglot.archive.scan import Scan
 from geoglot.errors import ArchiveDamagedError, UsageError
 from geoglot.types import Bbox, Chip, Ring, Window, chip_id
 
@@ -79,21 +78,15 @@ class Snapshot:
         key: Names the state; 16 hex digits.
         arrays: See Arrays.
         folder: Where the arrays lie; None if they are held in memory because the folder cannot be written now.
-        scan: Where questions to all chips of this state meet.
     """
 
     key: str
     arrays: Arrays
     folder: Path | None = None
-    scan: Scan = field(default_factory=Scan, repr=False, compare=False)
 
     def __len__(self) -> int:
         """How many chips."""
         return len(self.arrays.windows)
-
-    def scores(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Products of every chip's vector with a query float32 [D] -> [N]; see Scan."""
-        return self.scan.scores(self.arrays.vectors, query)
 
     @property
     def scene_count(self) -> int:
@@ -230,9 +223,9 @@ def state_key(folder: Path, versions: tuple[int, int] | None = None) -> str:
     Raises:
         ArchiveDamagedError: A table or a version is missing.
     """
-    wanted = versions or (newest_version(folder, "scenes"), newest_version(folder, "chips"))
+    newest = versions or (newest_version(folder, "scenes"), newest_version(folder, "chips"))
     digest = hashlib.sha256(f"layout {LAYOUT}".encode())
-    for table, version in zip(("scenes", "chips"), wanted, strict=True):
+    for table, version in zip(("scenes", "chips"), newest, strict=True):
         digest.update(_manifest_bytes(folder, table, version))
     return digest.hexdigest()[:16]
 
@@ -265,16 +258,3 @@ def _map(path: Path, shape: list[int]) -> NDArray[Any]:
     if list(array.shape) != shape:
         raise ValueError(f"{path} has shape {array.shape}, not {shape}")
     return array.view(np.ndarray)
-
-
-def open_snapshot(folder: Path) -> Snapshot:
-    """The archive's newest state: mapped if its snapshot is there, otherwise read from the tables (seconds a million).
-
-    Raises:
-        ArchiveDamagedError: The tables cannot be read or contradict each other.
-    """
-    if (found := load_snapshot(folder, state_key(folder))) is not None:
-        return found
-    from geoglot.archive.snapshot_writer import freeze_newest
-
-    return freeze_newest(folder)

@@ -13,10 +13,10 @@ or none of it, and of a scene that is being replaced either all of the old or al
     killed after 2              new scene                  the old chips are leftovers
     remove: killed before its one commit (the row)         scene still there
     remove: killed after it                                scene gone; its chips are leftovers
-    finish: killed at any point                            same scenes; leftovers, compaction or snapshot as far as done
+    tidy, write_snapshot: killed at any point              same scenes; leftovers, compaction or snapshot as far as done
 
-Leftovers are deleted only by `finish`. Between two `finish` chips are only ever added, so a reader that reads `scenes`
-first and `chips` next finds every chip it needs; it checks the counts and reads again if a `finish` came in between.
+Leftovers are deleted only by `tidy`. Between two calls of it chips are only ever added, so a reader that reads `scenes`
+first and `chips` next finds every chip it needs; it checks the counts and reads again if a `tidy` came in between.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from numpy.typing import NDArray
 
 from geoglot.archive.lock import WriterLock
 from geoglot.archive.manifest import MANIFEST_FILE, Manifest, read_manifest, write_manifest
-from geoglot.archive.ranking import EXACT_LIMIT
 from geoglot.archive.records import SceneRecord, info_from_json, info_to_json
 from geoglot.errors import ArchiveDamagedError, ArchiveError, StorageError, UsageError
 from geoglot.types import Chip, SceneInfo, chip_id
@@ -69,7 +68,7 @@ class Store:
         self.manifest = manifest
         self._lock = lock
         self._scenes, self._chips = self._tables()
-        self._known = self._read_scenes()
+        self._records = self._read_scenes()
         self._since_compaction = 0
 
     @classmethod
@@ -138,7 +137,7 @@ class Store:
 
     def scenes(self) -> Mapping[str, SceneRecord]:
         """Every scene that is wholly in the archive, by scene_id."""
-        return dict(self._known)
+        return dict(self._records)
 
     def replace_scene(self, info: SceneInfo, chips: Sequence[Chip], vectors: NDArray[np.float32]) -> None:
         """Write a scene with all its chips, in place of what was there under its scene_id. About 10 ms for a new one.
@@ -189,49 +188,42 @@ class Store:
 
     def _commit(self, record: SceneRecord) -> None:
         row = scene_row(record)
-        if record.info.scene_id in self._known:
+        if record.info.scene_id in self._records:
             merge = self._scenes.merge_insert("scene_id")
             merge.when_matched_update_all().when_not_matched_insert_all().execute(row)
         else:
             self._scenes.add(row)
-        self._known[record.info.scene_id] = record
+        self._records[record.info.scene_id] = record
 
     def remove_scenes(self, scene_ids: Iterable[str]) -> int:
         """Drop scenes, all in one commit; ids that are not there are ignored. Returns how many were dropped."""
         self._need_lock()
-        gone = sorted(self._known.keys() & set(scene_ids))
+        gone = sorted(self._records.keys() & set(scene_ids))
         if gone:
             with storage_errors(self.folder):
                 self._scenes.delete(f"scene_id IN ({quoted(gone)})")
             for scene_id in gone:
-                del self._known[scene_id]
+                del self._records[scene_id]
         return len(gone)
 
-    def finish(self, *, index_rows: int = EXACT_LIMIT) -> None:
-        """Delete leftovers, compact, index if large, and write the snapshot that queries read.
-
-        Args:
-            index_rows: Build the approximate index above this many chips; up to it queries compare every chip anyway,
-                and the index would only cost time (175 s for 1,000,000 x 512 on 2 cores) and space.
+    def tidy(self, *, index_rows: int) -> None:
+        """Delete leftovers, compact, and build the approximate index above `index_rows` chips.
 
         Raises:
-            StorageError: The disk is full; nothing is lost, and queries work without a snapshot, slower.
+            StorageError: The disk is full; nothing is lost.
         """
-        from geoglot.archive.snapshot_writer import write_snapshot
-
         self._need_lock()
         with storage_errors(self.folder):
             self._delete_leftovers()
             self._compact()
             if self.count_rows() > index_rows:
                 self._index_vectors()
-        write_snapshot(self)
 
     def _delete_leftovers(self) -> None:
-        if self._chips.count_rows() == sum(record.chips for record in self._known.values()):
+        if self._chips.count_rows() == sum(record.chips for record in self._records.values()):
             return
-        found = self._chips.search().select(["token"]).to_arrow()["token"].unique().to_pylist()
-        dead = set(found) - {record.token for record in self._known.values()}
+        tokens = self._chips.search().select(["token"]).to_arrow()["token"].unique().to_pylist()
+        dead = set(tokens) - {record.token for record in self._records.values()}
         if dead:
             self._chips.delete(f"token IN ({quoted(sorted(dead))})")
 

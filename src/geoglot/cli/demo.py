@@ -51,7 +51,8 @@ def demo(
     """
     from geoglot.archive.archive import Archive
     from geoglot.cli.screen import results
-    from geoglot.models.encoder import DEFAULT_MODEL, load_encoder
+    from geoglot.models.load import load_encoder
+    from geoglot.models.zoo.registry import DEFAULT_MODEL
 
     out = results()
     _refuse_strange(folder)

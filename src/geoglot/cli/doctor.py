@@ -177,7 +177,7 @@ def _version(name: str) -> str | None:
 
 
 def _models() -> Iterator[Check]:
-    from geoglot.models.encoder import DEFAULT_MODEL, bundled_models, find_card
+    from geoglot.models.zoo.registry import DEFAULT_MODEL, bundled_models, find_card
 
     reinstall = "Run: pip install --force-reinstall geoglot"
     if DEFAULT_MODEL not in bundled_models():

@@ -52,7 +52,8 @@ def evaluate_models(
     from geoglot.evaluation.embeddings import Kept, cache_folder
     from geoglot.evaluation.report import format_report, tables
     from geoglot.evaluation.suites import Options, evaluate, find_suites
-    from geoglot.models.encoder import DEFAULT_MODEL, load_encoder
+    from geoglot.models.load import load_encoder
+    from geoglot.models.zoo.registry import DEFAULT_MODEL
 
     if list_all:
         _list()

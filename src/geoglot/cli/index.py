@@ -59,7 +59,7 @@ def add(
     """
     from geoglot.archive.ingest import ingest
     from geoglot.cli.screen import ingest_progress
-    from geoglot.models.encoder import load_encoder
+    from geoglot.models.load import load_encoder
 
     encoder = load_encoder(_model_of(archive, model))
     grid = _grid(archive, encoder.card, chip_m, overlap)
@@ -76,7 +76,7 @@ def add(
 def _model_of(archive: Path, model: str | None) -> str:
     """The model asked for, or the one an existing archive was built with, or the bundled one."""
     from geoglot.archive.manifest import MANIFEST_FILE, read_manifest
-    from geoglot.models.encoder import DEFAULT_MODEL
+    from geoglot.models.zoo.registry import DEFAULT_MODEL
 
     if model is not None:
         return model
@@ -107,7 +107,7 @@ def remove(
     as_json: AsJson = False,
 ) -> None:
     """Take scenes out of the archive. Their files are not touched; indexing their folder again brings them back."""
-    from geoglot.archive.removal import remove_scenes
+    from geoglot.archive.ingest import remove_scenes
     from geoglot.cli.screen import plural, results
 
     gone = [info.uri for info in remove_scenes(archive, scenes)]

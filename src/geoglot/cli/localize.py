@@ -48,7 +48,8 @@ def localize(
     """
     from geoglot.imagery.multiscale import SIDES_PX
     from geoglot.imagery.scene import open_scene
-    from geoglot.models.encoder import DEFAULT_MODEL, load_encoder
+    from geoglot.models.load import load_encoder
+    from geoglot.models.zoo.registry import DEFAULT_MODEL
     from geoglot.tasks.localize.files import write_heats
     from geoglot.tasks.localize.localizer import LocalizeSettings, localize_scene, make_folder, make_plan
 

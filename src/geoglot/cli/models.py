@@ -365,7 +365,7 @@ def compare(
 
     Cosines only mean something between versions of one model: other models have other spaces.
     """
-    from geoglot.models.encoder import load_encoder
+    from geoglot.models.load import load_encoder
     from geoglot.models.zoo.compare import agreement, encode
 
     asked = _texts(texts)

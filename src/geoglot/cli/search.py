@@ -19,7 +19,8 @@ from geoglot.types import Bbox, TimeRange
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
-    from geoglot.archive.query import Filter, SearchResult, Term
+    from geoglot.archive.filters import Filter
+    from geoglot.archive.query import SearchResult, Term
 
 FORMATS = ("table", "json", "geojson", "csv", "parquet")
 
@@ -98,8 +99,8 @@ def search(
     Filters are applied before ranking. The answer goes to stdout, all else to stderr.
     """
     from geoglot.archive.archive import Archive
-    from geoglot.archive.query import Filter
-    from geoglot.models.encoder import load_encoder
+    from geoglot.archive.filters import Filter
+    from geoglot.models.load import load_encoder
 
     chosen = _format(format, output)
     question, terms = _question(text or [], like or [], image or [])
@@ -157,7 +158,7 @@ def _refuse_folder(words: str) -> None:
 
 
 def _region(within: Path | None) -> BaseGeometry | None:
-    from geoglot.archive.region import read_region
+    from geoglot.archive.request import read_region
 
     return read_region(within) if within else None
 

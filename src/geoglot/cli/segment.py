@@ -53,7 +53,9 @@ def segment(
     Leaves a class map (GeoTIFF), confidence, polygons, a legend and a picture in a folder.
     """
     from geoglot.imagery.scene import open_scene
-    from geoglot.models.encoder import DEFAULT_MODEL, dense, load_encoder
+    from geoglot.models.encoder import dense
+    from geoglot.models.load import load_encoder
+    from geoglot.models.zoo.registry import DEFAULT_MODEL
     from geoglot.tasks.segment.classes import read_classes
     from geoglot.tasks.segment.files import check_vectors
     from geoglot.tasks.segment.scene import plan_scene, segment_scene

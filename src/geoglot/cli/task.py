@@ -96,7 +96,7 @@ def _run(task: Task, archive: Path, output: Path | None, values: dict[str, Any])
     from geoglot.archive.archive import Archive
     from geoglot.archive.manifest import read_manifest
     from geoglot.cli.screen import say
-    from geoglot.models.encoder import load_encoder
+    from geoglot.models.load import load_encoder
 
     encoder = load_encoder(read_manifest(archive).model)
     opened = Archive.open(archive, encoder)

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from geoglot.errors import EmptySceneError, SourceError, UnreadableSceneError
-from geoglot.imagery.sources import TIMEOUT_S, is_url
+from geoglot.imagery.addresses import TIMEOUT_S, is_url
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"II*\0", "GTiff"),

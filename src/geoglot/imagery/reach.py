@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from geoglot.errors import NotAllowedError, SourceError
-from geoglot.imagery.sources import is_url
+from geoglot.imagery.addresses import is_url
 
 TRUST_S = 60
 """Seconds for which an address that led nowhere else is not followed again."""

@@ -23,12 +23,12 @@ from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geoglot.errors import EmptySceneError, SceneTooLargeError, UnreadableSceneError, UsageError
+from geoglot.imagery.addresses import Source, fingerprint, is_url
 from geoglot.imagery.earth import EarthFrame, Georeference, georeference
 from geoglot.imagery.formats import WHOLE_DRIVERS, driver_of
 from geoglot.imagery.grid import Strip
 from geoglot.imagery.provenance import date_of, sensor_of
 from geoglot.imagery.render import Rendering, choose_rendering
-from geoglot.imagery.sources import Source, fingerprint, is_url
 from geoglot.types import Chip, SceneInfo, Window, chip_id
 
 CACHE_BYTES = 24 * 2**20

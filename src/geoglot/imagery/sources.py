@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from geoglot.errors import SourceError
-
-SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg", ".webp"})
-"""Raster files that a folder listing takes. A file named outright may have any suffix; opening it tells."""
+from geoglot.imagery.addresses import SUFFIXES, Source, is_url
+from geoglot.imagery.stac import sources_of
 
 STAC_SUFFIXES = frozenset({".json", ".geojson"})
-TIMEOUT_S = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A raster that may become a scene.
-
-    Attributes:
-        uri: Absolute path or http(s) URL.
-        acquired: When it was taken, UTC, if the listing knows.
-        sensor: Short lower-case name, if the listing knows.
-        collection: STAC collection, if any.
-    """
-
-    uri: str
-    acquired: datetime | None = None
-    sensor: str | None = None
-    collection: str | None = None
-
-
-def is_url(uri: str) -> bool:
-    """True for http and https addresses."""
-    return uri.startswith(("http://", "https://"))
 
 
 def find_sources(spec: str | Path, *, recursive: bool = True) -> list[Source]:
@@ -93,16 +64,12 @@ def _from_url(url: str) -> Iterable[Source]:
     suffix = Path(urllib.parse.urlsplit(url).path).suffix.lower()
     if suffix in SUFFIXES:
         return [Source(url)]
-    from geoglot.imagery.stac import sources_of
-
     return sources_of(url)
 
 
 def _from_file(path: Path) -> Iterable[Source]:
     if path.suffix.lower() not in STAC_SUFFIXES:
         return [Source(str(path))]
-    from geoglot.imagery.stac import sources_of
-
     return sources_of(str(path))
 
 
@@ -119,47 +86,14 @@ def _walk(folder: Path, recursive: bool) -> list[Path]:
             f"cannot list {error.filename!r}: {error.strerror}", hint="Check the folder's permissions."
         ) from error
 
-    found: list[Path] = []
+    paths: list[Path] = []
     for root, folders, names in os.walk(folder, onerror=fail):
         folders[:] = [f for f in folders if recursive and not f.startswith(".")]
-        found += [Path(root, n) for n in names if not n.startswith(".") and Path(n).suffix.lower() in SUFFIXES]
-    return found
+        paths += [Path(root, n) for n in names if not n.startswith(".") and Path(n).suffix.lower() in SUFFIXES]
+    return paths
 
 
 def _without_sidecars(paths: list[Path]) -> list[Path]:
     """Drop masks and previews: `<scene>.<word>.png` beside `<scene>.<raster suffix>`."""
     stems = {path.with_suffix("") for path in paths}
     return [p for p in paths if not (Path(p.stem).suffix and p.with_suffix("").with_suffix("") in stems)]
-
-
-def fingerprint(uri: str) -> str:
-    """A short text that changes when the content may have changed.
-
-    Local: size and modification time. Remote: ETag, Last-Modified and length from one HEAD request; a server that
-    gives none of them makes the URL itself the fingerprint.
-
-    Raises:
-        SourceError: The file is gone, or the server cannot be reached.
-    """
-    if is_url(uri):
-        return _remote_fingerprint(uri)
-    try:
-        stat = Path(uri).stat()
-    except OSError as error:
-        raise SourceError(f"cannot look at {uri!r}: {error.strerror}", hint="Was the file moved or deleted?") from error
-    return f"{stat.st_size}-{stat.st_mtime_ns}"
-
-
-def _remote_fingerprint(url: str) -> str:
-    request = urllib.request.Request(url, method="HEAD")
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
-            marks = [reply.headers.get(name, "") for name in ("ETag", "Last-Modified", "Content-Length")]
-    except urllib.error.HTTPError as error:
-        if error.code not in (405, 501):  # the server does not do HEAD
-            raise SourceError(f"{url!r} answers {error.code} {error.reason}", hint="Check the address.") from error
-        marks = []
-    except OSError as error:
-        raise SourceError(f"cannot reach {url!r}: {error}", hint="Check the address and the network.") from error
-    text = "|".join(marks) if any(marks) else url
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoglot.errors import SourceError
+from geoglot.imagery.addresses import SUFFIXES, TIMEOUT_S, Source, is_url
 from geoglot.imagery.provenance import known_sensor
-from geoglot.imagery.sources import SUFFIXES, TIMEOUT_S, Source, is_url
 
 if TYPE_CHECKING:
     import pystac

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.errors import MissingExtraError, ModelFileError, UnknownNameError, UsageError
+from geoglot.errors import UsageError
 from geoglot.models.card import Card
-from geoglot.models.zoo.registry import DEFAULT_MODEL, bundled_models, find_card
 
 if TYPE_CHECKING:
     from geoglot.models.towers.dense import LastBlock
 
-__all__ = [
-    "DEFAULT_MODEL",
-    "DenseEncoder",
-    "DualEncoder",
-    "Images",
-    "Vectors",
-    "bundled_models",
-    "dense",
-    "find_card",
-    "load_encoder",
-]
-
 Images = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
-
-Runtime = Literal["light", "torch"]
 
 
 @runtime_checkable
@@ -95,69 +79,3 @@ def dense(encoder: DualEncoder) -> DenseEncoder:
         f"model {encoder.card.name!r} gives one vector for an image here, and none for the places in it",
         hint="Run it on PyTorch, from its own weights (runtime='torch'), or take geoglot-mini.",
     )
-
-
-def load_encoder(
-    name: str = DEFAULT_MODEL,
-    *,
-    threads: int | None = None,
-    runtime: Runtime | None = None,
-    device: str | None = None,
-    precision: str | None = None,
-) -> DualEncoder:
-    """Load a model by name or folder. Never touches the network.
-
-    Sessions and weights are opened on first use: about 0.1 s for the bundled model, seconds for PyTorch.
-
-    Args:
-        name: A bundled, installed or released model's name, `hf-hub:org/repo[/file]`, `local-dir:folder`, or a folder
-            that holds a card.toml.
-        threads: CPU threads; default all cores.
-        runtime: "light" (ONNX Runtime) or "torch"; default: light where the model has light files.
-        device, precision: Of the PyTorch runtime; None chooses and says so (see TorchEncoder).
-
-    Raises:
-        ModelNotFoundError: No such model.
-        ModelFileError: A file is missing, or the card is not valid; says where it looked and what brings the file.
-        MissingExtraError: The model needs PyTorch and it is not installed.
-    """
-    card = find_card(name)
-    chosen = runtime or _runtime_of(card)
-    if chosen == "light":
-        return _light(card, threads, device, precision)
-    if chosen == "torch":
-        return _torch(card, threads, device, precision)
-    raise UnknownNameError("runtime", chosen, get_args(Runtime))
-
-
-def _runtime_of(card: Card) -> Runtime:
-    return "light" if {"image", "text"} <= set(card.files) else "torch"
-
-
-def _light(card: Card, threads: int | None, device: str | None, precision: str | None) -> DualEncoder:
-    from geoglot.models.onnx_encoder import LightEncoder
-
-    if device is not None or precision is not None:
-        raise UsageError(
-            "the light runtime knows no device and no precision",
-            hint="Leave them out, or ask for runtime 'torch'; int8 is chosen when a model is exported.",
-        )
-    if "image" not in card.files:
-        raise ModelFileError(
-            f"model {card.name!r} has no light files; it has: {', '.join(card.files) or 'none'}",
-            hint=f"Run: geoglot models export {card.name} --precision int8" if card.files else card.how_to_get,
-        )
-    return LightEncoder(card, threads=threads)
-
-
-def _torch(card: Card, threads: int | None, device: str | None, precision: str | None) -> DualEncoder:
-    card.file("weights")  # a model that is not here is told before a package that is not
-    if find_spec("torch") is None or find_spec("transformers") is None:
-        raise MissingExtraError(f"model {card.name!r}", "torch")
-    from geoglot.models.torch_encoder import TorchEncoder
-
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
-    return TorchEncoder(card, device=device, precision=precision)

@@ -15,7 +15,8 @@ from pathlib import Path
 from geoglot.archive.archive import Archive
 from geoglot.archive.manifest import read_manifest
 from geoglot.errors import ArchiveError, GeoglotError, NotThereError, UsageError
-from geoglot.models.encoder import DualEncoder, load_encoder
+from geoglot.models.encoder import DualEncoder
+from geoglot.models.load import load_encoder
 
 HELD = 3
 """States of an archive that are held, so that the pages of one answer come from one state."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from geoglot.archive.query import Filter
+from geoglot.archive.filters import Filter
 from geoglot.archive.request import Question, read_filter
 from geoglot.errors import UsageError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from geoglot.archive.query import Filter
+from geoglot.archive.filters import Filter
 from geoglot.archive.request import Question, read_filter
 from geoglot.tasks.registry import option
 

@@ -23,9 +23,9 @@ from geoglot.data.decode import Prepare
 from geoglot.data.pairs import PairSet
 from geoglot.data.sources import DataSource, open_source
 from geoglot.errors import UsageError
-from geoglot.models.encoder import find_card
 from geoglot.models.peft.attach import tune
 from geoglot.models.peft.settings import Tuning
+from geoglot.models.zoo.registry import find_card
 from geoglot.training.distributed import open_world
 from geoglot.training.finetune import fit, keep, recall_on, take_best
 from geoglot.training.journal import OnProgress

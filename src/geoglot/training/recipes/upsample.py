@@ -28,7 +28,8 @@ from geoglot.data.decode import open_picture, random_box, square
 from geoglot.data.pairs import PairSet
 from geoglot.data.sources import DataSource, open_source
 from geoglot.errors import TrainingError, UsageError
-from geoglot.models.encoder import DenseEncoder, dense, load_encoder
+from geoglot.models.encoder import DenseEncoder, dense
+from geoglot.models.load import load_encoder
 from geoglot.models.upsample import JointBilateral, UpsamplerShape, save_upsampler
 from geoglot.training.journal import Journal, OnProgress, Progress
 from geoglot.training.smoke import draw_world

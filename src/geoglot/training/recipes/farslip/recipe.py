@@ -28,11 +28,11 @@ from geoglot.data.regions import RegionSource, open_regions
 from geoglot.data.sources import DataSource, open_source
 from geoglot.errors import ModelNotFoundError, UnknownNameError, UsageError
 from geoglot.models.card import CARD_FILE, Card, read_card
-from geoglot.models.encoder import find_card
 from geoglot.models.peft.settings import Tuning
 from geoglot.models.towers.clip import DualModel
 from geoglot.models.towers.convnet import batch_norms
 from geoglot.models.towers.dense import Dense, LastBlock
+from geoglot.models.zoo.registry import find_card
 from geoglot.training.distributed import World, open_world
 from geoglot.training.finetune import fit, keep, recall_on, take_best
 from geoglot.training.journal import OnProgress

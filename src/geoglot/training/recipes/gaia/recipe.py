@@ -23,12 +23,12 @@ from geoglot.data.decode import Prepare, Prepared
 from geoglot.data.pairs import Pair
 from geoglot.data.sources import DataSource, open_source
 from geoglot.errors import UnknownNameError, UsageError
-from geoglot.models.encoder import find_card
 from geoglot.models.peft.attach import merge, tune
 from geoglot.models.peft.files import save_parts
 from geoglot.models.peft.settings import Tuning
 from geoglot.models.tokenizers.protocol import Tokenizer
 from geoglot.models.tokenizers.sentences import sample_sentences
+from geoglot.models.zoo.registry import find_card
 from geoglot.training.distributed import open_world
 from geoglot.training.finetune import fit, recall_on, take_best
 from geoglot.training.journal import OnProgress

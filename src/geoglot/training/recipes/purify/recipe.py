@@ -27,8 +27,8 @@ from geoglot.data.pairs import PairSet
 from geoglot.data.sources import DataSource, open_source
 from geoglot.data.subset import ChosenPairs
 from geoglot.errors import UnknownNameError, UsageError
-from geoglot.models.encoder import find_card
 from geoglot.models.peft.settings import Tuning
+from geoglot.models.zoo.registry import find_card
 from geoglot.training.distributed import World, open_world
 from geoglot.training.finetune import fit, keep, recall_on, take_best
 from geoglot.training.journal import OnProgress
