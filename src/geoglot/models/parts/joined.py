@@ -44,6 +44,7 @@ class ImageHead(nn.Module):
 
     def __init__(self, shape: JoinedShape) -> None:
         super().__init__()
+        self.dim = shape.dim
         self.straight = nn.Linear(WIDTH, shape.dim)
         self.grow = nn.Linear(WIDTH, shape.hidden)
         self.detail = nn.Linear(MIDDLE_WIDTH, shape.hidden, bias=False)
@@ -61,9 +62,8 @@ class ImageHead(nn.Module):
         coarse = last.permute(0, 2, 3, 1)  # [B, h, w, 1280]
         both = torch.cat([self.straight(coarse), self.grow(coarse)], 3).permute(0, 3, 1, 2)
         fine = F.interpolate(both, scale_factor=2.0, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
-        dim = self.straight.out_features
         detail = self.detail(middle.permute(0, 2, 3, 1))
-        out: Tensor = fine[..., :dim] + self.shrink(F.gelu(fine[..., dim:] + detail))
+        out: Tensor = fine[..., : self.dim] + self.shrink(F.gelu(fine[..., self.dim :] + detail))
         return out
 
 
