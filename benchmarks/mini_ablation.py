@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geoglot.config import load_config
 from geoglot.data.samples import Sample, load_pixels, read_samples
 from geoglot.errors import UnknownWordsError
 from geoglot.evaluation.metrics import top1
@@ -27,7 +28,6 @@ from geoglot.evaluation.retrieval import retrieve, rows_task
 from geoglot.models.export.towers import load_towers
 from geoglot.models.tokenizers.concepts import ConceptTokenizer
 from geoglot.models.towers.convnet_training import DualTower
-from geoglot.training.config import load_config
 from geoglot.training.recipes import mini
 
 VARIANTS: dict[str, dict[str, object]] = {

@@ -25,7 +25,7 @@ import numpy as np
 
 from geoglot.archive.evidence import ZOOMS
 from geoglot.archive.rerank import CANDIDATES, WEIGHT
-from geoglot.data.regions.open import open_regions
+from geoglot.data.regions import open_regions
 from geoglot.data.regions.schema import RegionSet, RegionSource
 from geoglot.evaluation.pointing import pointing_accuracy
 from geoglot.evaluation.small_objects import Larger, SmallRecall, look, small_object_recall, spots_inside

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from geoglot.archive.evidence import Judge, Scores, spread
 from geoglot.archive.rerank import CANDIDATES
-from geoglot.data.regions.open import open_regions
+from geoglot.data.regions import open_regions
 from geoglot.data.regions.schema import RegionSet, RegionSource
 from geoglot.evaluation.small_objects import (
     SMALL_PX,

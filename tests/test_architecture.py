@@ -12,10 +12,11 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "geoglot"
 
-BASE = {"errors", "types", "__version__"}
+BASE = {"errors", "types", "config", "__version__"}
 MAY_IMPORT = {
     "errors": set(),
     "types": {"errors"},
+    "config": {"errors"},
     "imagery": BASE,
     "data": BASE | {"imagery"},
     "models": BASE | {"imagery", "data"},

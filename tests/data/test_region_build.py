@@ -359,15 +359,15 @@ def test_a_config(tmp_path: Path) -> None:
 BAD_CONFIGS: dict[str, Any] = {
     "x = ": "not TOML",
     "": "names no source",
-    "[[source]]\nlayout = 'coco'": "no path",
-    "[[source]]\npath = 'x'": "no layout",
-    "[[source]]\npath = 'x'\nmask = 'dubai'": "key of .*'mask'",
+    "[[source]]\nlayout = 'coco'": "lacks path",
+    "[[source]]\npath = 'x'": "lacks layout",
+    "[[source]]\npath = 'x'\nmask = 'dubai'": r"unknown \[\[source\]\] key 'mask'",
     "[[source]]\npath = 'x'\nlayout = 'coca'": "layout 'coca'",
-    "[[source]]\npath = 7\nlayout = 'coco'": "wrong kind",
-    "[[source]]\npath = 'x'\nlayout = 'voc'\norigin = true": "wrong kind",
-    "[[source]]\npath = 'x'\nlayout = 'coco'\ntexts = { a = 1 }": "category = text",
-    "[[sauce]]\npath = 'x'": "table of .*'sauce'",
-    "[[source]]\npath = 'x'\nlayout = 'coco'\n[rename]\na = 1": "category = name",
+    "[[source]]\npath = 7\nlayout = 'coco'": "path = 7 is not str",
+    "[[source]]\npath = 'x'\nlayout = 'voc'\norigin = true": "origin = True is not int",
+    "[[source]]\npath = 'x'\nlayout = 'coco'\ntexts = { a = 1 }": "texts.a = 1 is not str",
+    "[[sauce]]\npath = 'x'": "unknown config key 'sauce'",
+    "[[source]]\npath = 'x'\nlayout = 'coco'\n[rename]\na = 1": "rename.a = 1 is not str",
 }
 
 

@@ -185,7 +185,7 @@ def test_images_without_categories_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.realdata
 def test_vhr10_can_be_pointed_at(real_data: Path) -> None:
-    from geoglot.data.regions.open import open_regions
+    from geoglot.data.regions import open_regions
     from geoglot.data.regions.schema import RegionSource
     from geoglot.models.encoder import dense
     from geoglot.models.load import load_encoder

@@ -275,7 +275,7 @@ def header_tricks(raw: bytes, rng: Random) -> bytes:
 
 
 def _seeds() -> dict[str, tuple[bytes, Architecture]]:
-    from geoglot.models.zoo.origin import from_table
+    from geoglot.config import from_table
 
     state = _state()
     cases = {c["name"]: c for c in json.loads((GOLDEN / "manifest.json").read_text("utf-8"))["cases"]}

@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from geoglot.config import from_table
 from geoglot.models.checkpoints.convert import convert_checkpoint
 from geoglot.models.checkpoints.detect import detect, differences
 from geoglot.models.checkpoints.load import load_checkpoint
 from geoglot.models.checkpoints.open import read_tensors
 from geoglot.models.towers.architecture import Architecture
 from geoglot.models.towers.clip import build
-from geoglot.models.zoo.origin import from_table
 from geoglot.models.zoo.registry import released_card, released_models
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from geoglot.config import from_table
 from geoglot.errors import UnknownNameError, UsageError
 from geoglot.models.checkpoints.load import load_checkpoint
 from geoglot.models.towers.architecture import Architecture
@@ -21,7 +22,6 @@ from geoglot.models.towers.clip import DualModel, build
 from geoglot.models.towers.dense import LAST_BLOCKS, LastBlock
 from geoglot.models.towers.positions import grid_positions
 from geoglot.models.towers.transformer import ACTIVATIONS, Attention
-from geoglot.models.zoo.origin import from_table
 from geoglot.models.zoo.registry import released_card, released_models
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import json
 import logging
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ pytest.importorskip("safetensors")
 from tiny_towers import alone, draw_data, objective, open_data, word_ids  # noqa: E402
 
 from geoglot.cli.app import app  # noqa: E402
+from geoglot.config import load_config  # noqa: E402
 from geoglot.data.sources import DataSource  # noqa: E402
 from geoglot.errors import UnknownNameError, UsageError  # noqa: E402
 from geoglot.models.card import read_card, sha256  # noqa: E402
@@ -23,7 +23,6 @@ from geoglot.models.tokenizers.concepts import ConceptTokenizer  # noqa: E402
 from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape  # noqa: E402
 from geoglot.models.towers.clip import build  # noqa: E402
 from geoglot.models.zoo.card_toml import write_card  # noqa: E402
-from geoglot.training.config import build_config, load_config  # noqa: E402
 from geoglot.training.journal import read_log  # noqa: E402
 from geoglot.training.leakage import check_leakage, open_pictures  # noqa: E402
 from geoglot.training.loop_config import Loop  # noqa: E402
@@ -172,42 +171,6 @@ def test_turned_images_are_turns() -> None:
     assert torch.allclose(once[:, :, 4, 4], middle, atol=1e-5), "the middle stays"
     disc = ((torch.arange(9)[:, None] - 4) ** 2 + (torch.arange(9) - 4) ** 2) <= 9
     assert torch.allclose((once * disc).mean((2, 3)), (x * disc).mean((2, 3)), atol=0.05), "nothing within is lost"
-
-
-# --- configs -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Inner:
-    path: str
-    share: float = 1.0
-
-
-@dataclass(frozen=True)
-class Outer:
-    inner: Inner
-    many: tuple[Inner, ...] = ()
-    pair: tuple[float, float] = (0.0, 1.0)
-    maybe: Inner | None = None
-    flag: bool = False
-
-
-def test_nested_tables(tmp_path: Path) -> None:
-    (tmp_path / "c.toml").write_text(
-        'pair = [0, 1]\n[inner]\npath = "a"\nshare = 2\n[maybe]\npath = "m"\n[[many]]\npath = "b"\n'
-    )
-    made = load_config(Outer, tmp_path / "c.toml")
-    assert made == Outer(Inner("a", 2.0), (Inner("b"),), (0.0, 1.0), Inner("m"))
-    assert build_config(Outer, json.loads(json.dumps(asdict(made)))) == made
-    for values, message in (
-        ({"inner": {"pat": "x"}}, "unknown config key 'pat'"),
-        ({"inner": {}}, "lacks path"),
-        ({"inner": {"path": 3}}, "path = 3 is not str"),
-        ({"inner": {"path": "x"}, "pair": [1]}, "must have 2 values"),
-        ({"inner": {"path": "x"}, "flag": 1}, "flag = 1 is not bool"),
-    ):
-        with pytest.raises(UsageError, match=message):
-            build_config(Outer, values)
 
 
 # --- leakage and validation ----------------------------------------------------------------------

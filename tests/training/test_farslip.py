@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor  # noqa: E402
 
+from geoglot.config import load_config  # noqa: E402
 from geoglot.data.batches import BatchPlan  # noqa: E402
 from geoglot.data.loader import Feed, Workshop  # noqa: E402
 from geoglot.data.sources import DataSource  # noqa: E402
@@ -23,7 +24,6 @@ from geoglot.models.checkpoints.fold import TABLE, stretch_positions  # noqa: E4
 from geoglot.models.encoder import dense  # noqa: E402
 from geoglot.models.load import load_encoder  # noqa: E402
 from geoglot.models.zoo.registry import find_card  # noqa: E402
-from geoglot.training.config import load_config  # noqa: E402
 from geoglot.training.distributed import World  # noqa: E402
 from geoglot.training.grad_cache import backward  # noqa: E402
 from geoglot.training.journal import Progress, read_log  # noqa: E402

@@ -10,10 +10,10 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
+from geoglot.config import load_config  # noqa: E402
 from geoglot.data.object_crops import object_crops  # noqa: E402
 from geoglot.errors import SourceError, UnknownNameError, UsageError  # noqa: E402
 from geoglot.models.tokenizers.concepts import ConceptTokenizer  # noqa: E402
-from geoglot.training.config import load_config  # noqa: E402
 from geoglot.training.labels import LabelNames  # noqa: E402
 from geoglot.training.pools import make_pool, token_uses, vary_tokens  # noqa: E402
 from geoglot.training.recipes import mini  # noqa: E402

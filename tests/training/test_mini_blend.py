@@ -8,8 +8,8 @@ torch = pytest.importorskip("torch")
 
 from tiny_sources import write_sources  # noqa: E402
 
+from geoglot.config import load_config  # noqa: E402
 from geoglot.errors import UsageError  # noqa: E402
-from geoglot.training.config import load_config  # noqa: E402
 from geoglot.training.recipes import mini_blend  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]

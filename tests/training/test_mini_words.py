@@ -10,10 +10,10 @@ torch = pytest.importorskip("torch")
 
 from tiny_sources import write_sources  # noqa: E402
 
+from geoglot.config import load_config  # noqa: E402
 from geoglot.errors import UsageError  # noqa: E402
 from geoglot.models.tokenizers.concepts import ConceptTokenizer  # noqa: E402
 from geoglot.models.towers.convnet_training import DualTower, TowerShape  # noqa: E402
-from geoglot.training.config import load_config  # noqa: E402
 from geoglot.training.pools import common_words, make_pool, phrase  # noqa: E402
 from geoglot.training.recipes import mini_words  # noqa: E402
 

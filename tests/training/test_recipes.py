@@ -15,13 +15,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from geoglot.config import load_config  # noqa: E402
 from geoglot.data.sources import DataSource, open_source  # noqa: E402
 from geoglot.errors import ModelFileError, UnknownNameError, UsageError  # noqa: E402
 from geoglot.models.load import load_encoder  # noqa: E402
 from geoglot.models.peft.files import load_parts  # noqa: E402
 from geoglot.models.peft.settings import Method, Tuning  # noqa: E402
 from geoglot.models.zoo.registry import find_card  # noqa: E402
-from geoglot.training.config import load_config  # noqa: E402
 from geoglot.training.journal import Progress, read_log  # noqa: E402
 from geoglot.training.model_folder import load_start  # noqa: E402
 from geoglot.training.recipes import contrastive  # noqa: E402

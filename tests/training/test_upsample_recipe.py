@@ -9,12 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from geoglot.config import load_config  # noqa: E402
 from geoglot.errors import UsageError  # noqa: E402
 from geoglot.models.encoder import dense  # noqa: E402
 from geoglot.models.load import load_encoder  # noqa: E402
 from geoglot.models.upsample import JointBilateral, UpsamplerShape, load_upsampler  # noqa: E402
 from geoglot.models.zoo.registry import find_card  # noqa: E402
-from geoglot.training.config import load_config  # noqa: E402
 from geoglot.training.journal import read_log  # noqa: E402
 from geoglot.training.recipes.upsample import Config, Views, look, run  # noqa: E402
 from geoglot.training.registry import run_recipe  # noqa: E402

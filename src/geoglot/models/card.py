@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geoglot.errors import ModelFileError, ModelNotFoundError
+from geoglot.config import from_table, read_toml
+from geoglot.errors import ModelFileError, ModelNotFoundError, UsageError
 from geoglot.models.towers.architecture import Architecture
-from geoglot.models.zoo.origin import NO_DOUBTS, Doubts, Licence, Preprocess, Source, TokenizerSource, from_table
+from geoglot.models.zoo.origin import NO_DOUBTS, Doubts, Licence, Preprocess, Source, TokenizerSource
 
 CARD_FILE = "card.toml"
 
@@ -160,8 +160,10 @@ def read_card_file(path: Path, folder: Path) -> Card:
         ModelFileError: The card cannot be read or lacks a field.
     """
     try:
-        return _card(tomllib.loads(path.read_text("utf-8")), folder)
-    except (KeyError, TypeError, ValueError, AttributeError, UnicodeDecodeError) as error:
+        return _card(read_toml(path), folder)
+    except UsageError as error:
+        raise ModelFileError(f"{path} is not a valid card: {error}", hint=error.hint) from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelFileError(f"{path} is not a valid card: {error!r}") from error
 
 
@@ -177,7 +179,7 @@ def _card(raw: dict[str, Any], folder: Path) -> Card:
         gsd_m=None if gsd_m is None else _pair(gsd_m),
         ground_m=tuple(float(side) for side in raw.pop("ground_m", ())),
         background=tuple(raw.pop("background", ())),
-        calibration=Calibration(**calibration or {}),
+        calibration=from_table(Calibration, calibration or {}, "[calibration]"),
         calibrated=calibration is not None,
         files=files,
         parameters=raw.pop("parameters", None),
@@ -211,4 +213,4 @@ def _tables(raw: dict[str, Any]) -> dict[str, Any]:
         "doubts": Doubts,
     }
     present = [key for key in kinds if isinstance(raw.get(key), dict)]
-    return {key: from_table(kinds[key], raw.pop(key)) for key in present}
+    return {key: from_table(kinds[key], raw.pop(key), f"[{key}]") for key in present}

@@ -60,7 +60,7 @@ def run_recipe(
         raise UsageError("a recipe needs --config or --like, and only one of them")
     if find_spec("torch") is None:
         raise MissingExtraError("training", "torch")
-    from geoglot.training.config import build_config, load_config
+    from geoglot.config import from_table, load_config
     from geoglot.training.run_folder import read_facts
 
     facts = read_facts(like) if like else {}
@@ -68,7 +68,7 @@ def run_recipe(
     if like and recipe not in (None, facts["recipe"]):
         raise UsageError(f"{like} is a run of {facts['recipe']}, not of {recipe}")
     module = load_recipe(name)
-    made: Any = load_config(module.Config, config) if config else build_config(module.Config, facts["config"])
+    made: Any = load_config(module.Config, config) if config else from_table(module.Config, facts["config"])
     if smoke:
         made = module.smoke(made, out) if "out" in signature(module.smoke).parameters else module.smoke(made)
     more = {"on_progress": on_progress} if "on_progress" in signature(module.run).parameters else {}

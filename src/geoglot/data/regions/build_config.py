@@ -17,21 +17,20 @@ plane = "airplane"
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from geoglot.config import from_table, read_toml
+from geoglot.data.regions import open_regions
 from geoglot.data.regions.build import Material
 from geoglot.data.regions.captions import TemplateCaptioner
-from geoglot.data.regions.checks import read_text
 from geoglot.data.regions.masks import MIN_AREA_PX, regions_of_masks
-from geoglot.data.regions.open import open_regions
 from geoglot.data.regions.schema import RegionSource
 from geoglot.data.segmentation import open_segmentation
 from geoglot.data.segmentation.catalogue import find_entry
-from geoglot.errors import UnknownNameError, UsageError
+from geoglot.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +53,23 @@ class MaskSource:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """One `[[source]]` table: where, and what it is called in the result."""
+class NamedMasks(MaskSource):
+    """A `[[source]]` table of masks.
 
-    name: str
-    where: RegionSource | MaskSource
+    Attributes:
+        name: What it is called in the result; empty: as its folder.
+        licence: Of its images and masks; empty: what the catalogue says.
+    """
+
+    name: str = ""
+    licence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedRegions(RegionSource):
+    """A `[[source]]` table of regions; `name` and `licence` as in NamedMasks."""
+
+    name: str = ""
     licence: str = ""
 
 
@@ -66,59 +77,32 @@ class Source:
 class BuildConfig:
     """A whole file."""
 
-    sources: tuple[Source, ...]
+    source: tuple[NamedMasks | NamedRegions, ...]
     rename: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise UsageError("the build names no source", hint="Write at least one [[source]].")
 
 
 def load_build(file: Path) -> BuildConfig:
     """Read a config.
 
     Raises:
-        SourceError: Not there, not readable.
-        UsageError: Not TOML, no source, an unknown key (the nearest is suggested), or a value that cannot be.
+        UnknownNameError: An unknown key; suggests the nearest.
+        UsageError: Not there, not TOML, no source, or a value that cannot be.
     """
-    try:
-        raw = tomllib.loads(read_text(file))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{file} is not TOML: {error}") from error
-    for key in raw.keys() - {"source", "rename"}:
-        raise UnknownNameError(f"table of {file.name}", key, ["source", "rename"])
-    tables, rename = raw.get("source"), raw.get("rename", {})
-    if not isinstance(tables, list) or not tables:
-        raise UsageError(f"{file} names no source", hint="Write at least one [[source]].")
-    if not isinstance(rename, dict) or not all(isinstance(name, str) for name in rename.values()):
-        raise UsageError(f"[rename] of {file} must hold category = name")
-    return BuildConfig(tuple(_source(table, file) for table in tables), rename)
+    tables = read_toml(file)
+    sources = tables.get("source", [])
+    if not isinstance(sources, list) or not all(isinstance(table, dict) for table in sources):
+        raise UsageError(f"source of {file} is not an array of tables", hint="Write [[source]] for each.")
+    return from_table(BuildConfig, tables | {"source": [_source(table) for table in sources]})
 
 
-def _source(table: dict[str, Any], file: Path) -> Source:
-    kind = MaskSource if "masks" in table else RegionSource
-    known = [one.name for one in fields(kind)]
-    own = {key: table[key] for key in ("name", "licence") if key in table}
-    rest = {key: value for key, value in table.items() if key not in own}
-    for key in rest:
-        if key not in known:
-            raise UnknownNameError(f"key of [[source]] in {file.name}", key, [*known, "name", "licence"])
-    if lacking := [key for key in ("path", "masks" if kind is MaskSource else "layout") if key not in rest]:
-        raise UsageError(f"a [[source]] of {file} has no {lacking[0]}")
-    _check_types(rest, file)
-    where = kind(**rest)
-    return Source(str(own.get("name") or Path(where.path).stem or "source"), where, str(own.get("licence", "")))
-
-
-TYPES: dict[str, type | tuple[type, ...]] = {
-    "path": str, "layout": str, "masks": str, "split": str, "images": str, "labels": str, "bad": str, "texts": dict,
-    "difficult": bool, "background": bool, "origin": int, "min_area_px": (int, float),
-}  # fmt: skip
-
-
-def _check_types(table: Mapping[str, Any], file: Path) -> None:
-    for key, value in table.items():
-        wanted = TYPES[key]
-        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-            raise UsageError(f"{key} = {value!r} of a [[source]] in {file} is of the wrong kind")
-    if not all(isinstance(text, str) for text in table.get("texts", {}).values()):
-        raise UsageError(f"texts of a [[source]] in {file} must hold category = text")
+def _source(table: dict[str, Any]) -> NamedMasks | NamedRegions:
+    if "masks" in table:
+        return from_table(NamedMasks, table, "[[source]]")
+    return from_table(NamedRegions, table, "[[source]]")
 
 
 def open_materials(config: BuildConfig, base: Path, *, skip_bad: bool = False) -> list[Material]:
@@ -133,17 +117,17 @@ def open_materials(config: BuildConfig, base: Path, *, skip_bad: bool = False) -
         SourceError, UnknownNameError: A source is not there or damaged.
         SampleError: A mask cannot be read.
     """
-    return [_material(source, base, skip_bad) for source in config.sources]
+    return [_material(source, base, skip_bad) for source in config.source]
 
 
-def _material(source: Source, base: Path, skip_bad: bool) -> Material:
-    where = source.where
-    if isinstance(where, MaskSource):
-        masks = open_segmentation(where.masks, base / where.path, where.split)
-        licence = source.licence or find_entry(where.masks, base / where.path).licence or "not told"
-        regions = regions_of_masks(masks, min_area_px=where.min_area_px, background=where.background)
-        facts = {"path": where.path, "masks": where.masks, "split": masks.split, "licence": licence}
-        return Material(source.name, regions, TemplateCaptioner(count=False), facts)
-    regions = open_regions(replace(where, bad="skip") if skip_bad else where, base)
-    facts = {"path": where.path, "layout": where.layout, "split": where.split or "all"}
-    return Material(source.name, regions, TemplateCaptioner(), {**facts, "licence": source.licence or "not told"})
+def _material(source: NamedMasks | NamedRegions, base: Path, skip_bad: bool) -> Material:
+    name = source.name or Path(source.path).stem or "source"
+    if isinstance(source, NamedMasks):
+        masks = open_segmentation(source.masks, base / source.path, source.split)
+        licence = source.licence or find_entry(source.masks, base / source.path).licence or "not told"
+        regions = regions_of_masks(masks, min_area_px=source.min_area_px, background=source.background)
+        facts = {"path": source.path, "masks": source.masks, "split": masks.split, "licence": licence}
+        return Material(name, regions, TemplateCaptioner(count=False), facts)
+    regions = open_regions(replace(source, bad="skip") if skip_bad else source, base)
+    facts = {"path": source.path, "layout": source.layout, "split": source.split or "all"}
+    return Material(name, regions, TemplateCaptioner(), {**facts, "licence": source.licence or "not told"})

@@ -1,14 +1,12 @@
 """What a card says about a released model beside its name: input, tokens, where it comes from, terms, doubts.
 
-Each class is a table of the TOML with the same keys; `from_table` reads one and refuses what does not belong.
+Each class is a table of the TOML with the same keys.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
-
-Table = TypeVar("Table")
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,32 +108,3 @@ class Doubts:
 
 
 NO_DOUBTS = Doubts()
-
-
-def from_table(kind: type[Table], table: dict[str, Any]) -> Table:
-    """A dataclass from a TOML table with the same keys; nested dataclasses from nested tables, lists to tuples.
-
-    Raises:
-        TypeError: A key is missing or unknown, or a value has the wrong type.
-        ValueError: A value is not one of the allowed words.
-    """
-    hints = get_type_hints(kind)
-    if unknown := sorted(set(table) - set(hints)):
-        raise TypeError(f"{kind.__name__} has no {', '.join(unknown)}")
-    return kind(**{key: _value(hints[key], value, f"{kind.__name__}.{key}") for key, value in table.items()})
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise ValueError(f"{where} is {value!r}, not one of {', '.join(map(repr, get_args(hint)))}")
-        return value
-    if get_origin(hint) is tuple:
-        return tuple(_value(get_args(hint)[0], item, where) for item in value)
-    if isinstance(value, dict):
-        return from_table(hint, value)
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        raise TypeError(f"{where} is {value!r}, not {hint.__name__}")
-    return value

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
+from geoglot.config import load_config
 from geoglot.errors import UsageError
-from geoglot.training.config import load_config
 from geoglot.training.recipes import mini, mini_words
 from geoglot.training.recipes.gaia.interpolation import blend
 

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geoglot.config import load_config
 from geoglot.errors import UsageError
 from geoglot.models.tokenizers.concepts import PAD
 from geoglot.models.towers.convnet_training import DualTower, TowerShape
-from geoglot.training.config import load_config
 from geoglot.training.losses import cosine_schedule, label_positives, maybe_positives, multi_positive_nce, same_text
 from geoglot.training.pools import Pool, common_words, phrase, vary_tokens
 from geoglot.training.recipes import mini
