@@ -1,4 +1,4 @@
-"""A joined dual encoder's image side -> `image.onnx` for the light runtime: convolutions in int8, heads in int8 weights.
+"""The image side of a joined dual encoder -> `image.onnx`: convolutions in int8, heads in fp32 from int8 weights.
 
 One pass gives an image's vector and those of its places. The graph takes any size: what is missing to a multiple of the
 backbone's stride is filled up below and to the right, and the places there are cut away.

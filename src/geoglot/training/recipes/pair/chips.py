@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from geoglot.data.pairs import Pair, identity
 from geoglot.data.decode import Prepared, choose
+from geoglot.data.pairs import Pair, identity
 from geoglot.data.regions import RegionSource, open_regions
 from geoglot.data.samples import Sample, load_pixels
 from geoglot.data.segmentation import SegmentationSet
@@ -147,9 +147,7 @@ def _enlarged(pixels: Pixels) -> Pixels:
     return np.asarray(Image.fromarray(pixels).resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC))
 
 
-def captioned(
-    name: str, samples: Sequence[Sample], side_px: int, classes: Classes, vocabulary: Vocabulary
-) -> ChipSet:
+def captioned(name: str, samples: Sequence[Sample], side_px: int, classes: Classes, vocabulary: Vocabulary) -> ChipSet:
     """RSICD and EuroSAT: whole images with captions, a class, or both. What captions mention is shown, too."""
     tokenizer = ConceptTokenizer.from_glossary()
     labels, shows = list[int](), list[tuple[int, ...]]()
@@ -219,9 +217,7 @@ def _cut(image: Image.Image, window: tuple[float, ...]) -> Pixels:
     return np.asarray(resized)
 
 
-def _grid_of(
-    boxes: Sequence[tuple[Sequence[float], int]], window: tuple[float, ...], order: tuple[int, ...]
-) -> Pixels:
+def _grid_of(boxes: Sequence[tuple[Sequence[float], int]], window: tuple[float, ...], order: tuple[int, ...]) -> Pixels:
     """Boxes inside a window as a grid; larger ones first, so that a ship in a harbor stays a ship."""
     grid = np.zeros((GRID, GRID), np.uint8)
     scale = GRID / (window[2] - window[0])

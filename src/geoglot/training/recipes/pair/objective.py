@@ -1,4 +1,4 @@
-"""What recipe `pair` trains: images against everything that is said of them, places against words, words across languages.
+"""What recipe `pair` trains: images against what is said of them, places against words, words across languages.
 
 Terms of the loss
   contrast     images against texts; every text that is known to fit an image is right for it
@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geoglot.models.parts.joined import JoinedTower
+from geoglot.training.distributed import World, gather
 from geoglot.training.objective import Batch, Contrastive, Outputs, text_ids
 from geoglot.training.recipes.pair.sentences import SentenceTable, Vocabulary
 from geoglot.training.views import ViewRanges, random_views_and_regions
-from geoglot.training.distributed import World, gather
 
 CHUNK = 32
 """Images that go through the backbone at once: what a pass keeps then fits the caches of a CPU."""
@@ -48,9 +48,7 @@ class Banks:
     """
 
     def __init__(self, vocabulary: Vocabulary, table: SentenceTable) -> None:
-        rows = [
-            ([*w.names, *w.framed, *w.looks], list(w.foreign)) for w in vocabulary.wordings
-        ]
+        rows = [([*w.names, *w.framed, *w.looks], list(w.foreign)) for w in vocabulary.wordings]
         self.english = [torch.from_numpy(table.ids(english)[:, 0]) for english, _ in rows]
         self.foreign = [torch.from_numpy(table.ids(foreign)[:, 0]) for _, foreign in rows]
 
@@ -188,7 +186,7 @@ class Pair(Contrastive):
             wrong = -F.log_softmax(logits, 2).transpose(1, 2)
             mass = filled.sum(2)
             there = mass > 0
-            losses.append(((wrong * filled).sum(2)[there] / mass[there]))
+            losses.append((wrong * filled).sum(2)[there] / mass[there])
         losses = [one for one in losses if len(one)]
         return torch.cat(losses).mean() if losses else outputs["places"].sum() * 0
 

@@ -81,9 +81,17 @@ class Vocabulary:
         return tuple(sorted(self.ids.index(name) for name in names if name in self.ids))
 
 
-def build_vocabulary() -> Vocabulary:
-    """All concepts of the glossary that are places or things."""
-    chosen = [concept for concept in concepts().values() if concept.kind in PLACES]
+def build_vocabulary(names: Sequence[str] = ()) -> Vocabulary:
+    """Concepts of the glossary by their ids; without names all that are places or things.
+
+    Raises:
+        UnknownNameError: No such concept.
+    """
+    for name in names:
+        if name not in concepts():
+            raise UnknownNameError("concept", name, concepts())
+    everything = [concept for concept in concepts().values() if concept.kind in PLACES]
+    chosen = [concepts()[name] for name in names] or everything
     return Vocabulary(tuple(concept.id for concept in chosen), tuple(map(_wording, chosen)))
 
 

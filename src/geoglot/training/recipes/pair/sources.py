@@ -21,7 +21,7 @@ SEED = 0
 MASKS = {"dubai": (48, 480), "nymaps": (64, 256), "korea": (24, 160), "oam": (160, 800)}
 """Sets with a class for each pixel, and sides of the squares cut from them in pixels of the scene."""
 WEST_M = 340_100.0
-"""Easting (EPSG:32652) that divides Korea's scenes, which overlap: wholly west of it trains, wholly east of it tests."""
+"""Easting (EPSG:32652) that divides Korea's scenes, which overlap: those wholly west of it train, wholly east test."""
 
 
 def read_labels(file: Path) -> Mapping[str, Classes]:
