@@ -23,7 +23,8 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from geoglot.errors import UnknownWordsError
-from geoglot.models.card import Card, sha256
+from geoglot.files import sha256
+from geoglot.models.card import Card
 from geoglot.models.encoder import DualEncoder
 from geoglot.models.load import load_encoder
 from geoglot.models.zoo.registry import bundled_models

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from importlib import import_module, util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +20,8 @@ from geoglot import errors
 from geoglot.cli.app import VERBS, app
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+reference = import_module("reference")
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 RUN = "<!-- run -->"
 
@@ -165,33 +169,65 @@ def test_python_commands_exist(page: Path, args: list[str]) -> None:
         assert [o for o in args[1:] if o.startswith("--") and f'"{o}"' not in source] == []
 
 
-def _leaves(command: Any, path: str, context: Any) -> Iterator[tuple[str, Any]]:
-    yield path, command
-    for verb in command.list_commands(context) if hasattr(command, "list_commands") else ():
-        yield from _leaves(command.get_command(context, verb), f"{path} {verb}", context)
-
-
 def _sections() -> dict[str, str]:
-    """Heading -> text of docs/reference/cli.md."""
-    text = (ROOT / "docs/reference/cli.md").read_text("utf-8")
-    parts = re.split(r"^#+ (geoglot.*)$", text, flags=re.MULTILINE)[1:]
+    """Heading -> text of the generated command reference."""
+    parts = re.split(r"^#+ (geoglot.*)$", reference.command_line(), flags=re.MULTILINE)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def _options(command: Any) -> set[str]:
-    return {name for param in command.params for name in param.opts if name.startswith("-")} - {"-h", "--help"}
+    names = (name for param in command.params for name in (*param.opts, *param.secondary_opts))
+    return {name for name in names if name.startswith("-")} - {"-h", "--help"}
 
 
 def test_command_reference_is_complete_and_true() -> None:
-    root = typer.main.get_command(app)
-    commands = dict(_leaves(root, "geoglot", root.make_context("geoglot", ["doctor"])))
-    sections = _sections()
+    """Against click's own parameters; and every command and option says what it does."""
+    commands, sections = reference.commands(), _sections()
     assert set(VERBS) <= {path.split()[-1] for path in commands}
     assert set(sections) == set(commands)
     for path, command in commands.items():
-        rows = [line for line in sections[path].splitlines() if line.startswith("| `-")]
-        told = {option for row in rows for option in _OPTION.findall(row.split("|")[1])}
-        assert told == _options(command), path
+        rows = [line.split(" | ") for line in sections[path].splitlines() if line.startswith("| `-")]
+        named = {option for row in rows for option in _OPTION.findall(row[0])}
+        assert named == _options(command), path
+        assert command.help, path
+        assert [row[0] for row in rows if not row[2].strip(" |")] == [], path
+
+
+EXAMPLES = [words for command in reference.commands().values() for line in reference.examples(command)
+            for words in _commands(line) if words[:1] == ["geoglot"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", EXAMPLES, ids=lambda words: " ".join(words)[:60])
+def test_examples_of_the_help_texts_parse(words: list[str]) -> None:
+    _parse(typer.main.get_command(app), "geoglot", words[1:])
+
+
+def test_rest_reference_is_complete_and_true() -> None:
+    """Every operation and field of the OpenAPI description has its place, and every operation says what it does."""
+    text, schema = reference.rest(), reference.openapi()
+    sections = dict(re.findall(r"^### ([^\n]*)\n\n(.*?)(?=^### |\Z)", text, flags=re.MULTILINE | re.DOTALL))
+    operations = {(method, path): each for path, all_of in schema["paths"].items() for method, each in all_of.items()}
+    assert len(operations) > 20
+    assert set(sections) == {f"{method.upper()} `{path}`" for method, path in operations}
+    for (method, path), operation in operations.items():
+        section = sections[f"{method.upper()} `{path}`"]
+        assert [p["name"] for p in operation.get("parameters", ()) if f"| `{p['name']}` |" not in section] == []
+        assert section.strip().split("\n")[0], path
+    assert "| `min_confidence` | body |" in sections["POST `/search`"]
+
+
+@pytest.mark.parametrize(("page", "part"), [("cli", "command_line"), ("rest", "rest")])
+def test_pages_hold_their_generated_part(page: str, part: str) -> None:
+    text = (ROOT / "docs" / "reference" / f"{page}.md").read_text("utf-8")
+    assert getattr(reference, part)() in reference.filled(text)
+
+
+def test_links_out_of_the_docs_become_words() -> None:
+    """The site holds docs/ alone: mkdocs would call the others broken."""
+    page = SimpleNamespace(file=SimpleNamespace(abs_src_path=str(ROOT / "docs" / "recipes" / "mini.md")))
+    text = "[here](../README.md#top), [there](../../ARCHITECTURE.md#rooms), [web](https://example.org)"
+    expected = "[here](../README.md#top), there, [web](https://example.org)"
+    assert reference.on_page_markdown(text, page=page) == expected
 
 
 def test_index_page_names_every_benchmark() -> None:

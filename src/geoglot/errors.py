@@ -31,7 +31,8 @@
     │   └── TermsError             the weights' terms were not accepted
     ├── RequestError               a server will not do what a request asks
     │   ├── KeyNeededError         no API key, or an unknown one
-    │   ├── NotAllowedError        outside the server's roots, or on a private network
+    │   ├── NotAllowedError        a server was not given that, or will not do it for this page or name
+    │   │   └── OutOfReachError    a file or address outside what may be read (also a SceneError and a SourceError)
     │   ├── NotThereError          no such collection, item, scene, task, job or file
     │   ├── NotDoneError           the job has not ended
     │   ├── ExpiredError           the job is over and its files are deleted
@@ -193,7 +194,11 @@ class KeyNeededError(RequestError):
 
 
 class NotAllowedError(RequestError):
-    """It lies outside the folders and networks that the server may read."""
+    """The server may not do that."""
+
+
+class OutOfReachError(NotAllowedError, SceneError, SourceError):
+    """A scene lies in, or leads to, a folder or network that may not be read."""
 
 
 class NotThereError(RequestError):

@@ -286,10 +286,10 @@ def test_a_scene_that_changes_is_read_once_more_then_reported(
 def test_a_scene_that_vanishes_after_the_listing_is_reported(
     tmp_path: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def meddle(source: Any, limits: Limits) -> Any:
+    def meddle(source: Any, *bounds: Any) -> Any:
         if source.uri.endswith("s0.tif"):
             (scenes / "s2.tif").unlink()
-        return open_scene(source, limits)
+        return open_scene(source, *bounds)
 
     monkeypatch.setattr(stages_module, "open_scene", meddle)
     report = ingest(tmp_path / "a", scenes, MeanColours(), GRID)
@@ -347,7 +347,7 @@ def test_an_encoder_that_fails_ends_the_run_and_the_next_goes_on(tmp_path: Path,
 def test_a_reader_that_fails_unexpectedly_ends_the_run(
     tmp_path: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(source: Any, limits: Limits) -> Any:
+    def broken(source: Any, *bounds: Any) -> Any:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(stages_module, "open_scene", broken)
@@ -439,10 +439,10 @@ def test_a_second_writer_is_refused(tmp_path: Path, scenes: Path) -> None:
 def test_reading_runs_ahead_of_the_encoder(tmp_path: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     next_scene = threading.Event()
 
-    def note(source: Any, limits: Limits) -> Any:
+    def note(source: Any, *bounds: Any) -> Any:
         if source.uri.endswith("s2.tif"):
             next_scene.set()
-        return open_scene(source, limits)
+        return open_scene(source, *bounds)
 
     class Waiting(MeanColours):
         def encode_images(self, images: Array) -> Array:

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_archives import SENSORS, Answer, HashEncoder, Written, build, scene, slow_search
 
+from geoglot.archive.answers import SearchResult
 from geoglot.archive.archive import Archive
 from geoglot.archive.filters import Filter
-from geoglot.archive.query import SearchResult
 from geoglot.archive.snapshot import Arrays
 from geoglot.archive.snapshot_writer import freeze
 from geoglot.archive.store import Store

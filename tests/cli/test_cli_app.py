@@ -85,7 +85,7 @@ def test_the_list_of_verbs_is_what_there_is(shell: Shell) -> None:
 
 
 def test_version() -> None:
-    from geoglot import __version__
+    from geoglot.version import __version__
 
     assert geoglot("--version").stdout == f"geoglot {__version__}\n"
 

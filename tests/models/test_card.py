@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from geoglot.errors import ModelFileError, ModelNotFoundError
-from geoglot.models.card import read_card, sha256
+from geoglot.files import sha256
+from geoglot.models.card import read_card
 from geoglot.models.zoo.registry import find_card
 
 CARD = """

@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import save_file
 
 from geoglot.errors import DisagreementError, EmptyQueryError, UsageError
-from geoglot.models.card import CARD_FILE, Card, sha256
+from geoglot.files import sha256
+from geoglot.models.card import CARD_FILE, Card
 from geoglot.models.encoder import Images
 from geoglot.models.export import dual, int8, towers
 from geoglot.models.export.dual import export_model, least, sentences_for

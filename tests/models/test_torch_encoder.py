@@ -17,7 +17,8 @@ from small_models import TINY, card_values
 from torch.nn import functional as F
 
 from geoglot.errors import EmptyQueryError, ModelFileError, UnknownNameError, UsageError
-from geoglot.models.card import Card, read_card, sha256
+from geoglot.files import sha256
+from geoglot.models.card import Card, read_card
 from geoglot.models.encoder import DualEncoder
 from geoglot.models.torch_encoder import TorchEncoder
 from geoglot.models.towers.clip import build

@@ -17,7 +17,8 @@ from geoglot.cli.app import app  # noqa: E402
 from geoglot.config import load_config  # noqa: E402
 from geoglot.data.sources import DataSource  # noqa: E402
 from geoglot.errors import UnknownNameError, UsageError  # noqa: E402
-from geoglot.models.card import read_card, sha256  # noqa: E402
+from geoglot.files import sha256  # noqa: E402
+from geoglot.models.card import read_card  # noqa: E402
 from geoglot.models.checkpoints.convert import FILE, write_safetensors  # noqa: E402
 from geoglot.models.tokenizers.concepts import ConceptTokenizer  # noqa: E402
 from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape  # noqa: E402

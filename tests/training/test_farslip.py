@@ -298,7 +298,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from dataclasses import asdict
     from shutil import copyfile
 
-    from geoglot.models.card import sha256
+    from geoglot.files import sha256
     from geoglot.models.checkpoints.convert import FILE, write_safetensors
     from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
     from geoglot.models.towers.clip import build

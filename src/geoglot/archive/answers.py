@@ -1,4 +1,4 @@
-"""A search result as JSON, GeoJSON, CSV or GeoParquet: one record per match, with the same names everywhere.
+"""The answer to a query, and the same as JSON, GeoJSON, CSV or GeoParquet: one record per match, with the same names.
 
     rank score confidence scene uri box_px bbox_lonlat footprint acquired sensor gsd_m chip_id ground_m merged
 
@@ -18,18 +18,75 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from geoglot.errors import StorageError, UnknownNameError
 from geoglot.types import Chip, Match, Ring, Spot
 
 if TYPE_CHECKING:
-    from geoglot.archive.query import SearchResult
+    import geopandas
+    import pyarrow as pa
 
 FORMATS = ("json", "geojson", "csv", "parquet")
 
 DECIMALS = 6
 """Of scores and confidences: more than float32 carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The answer to a query. In a notebook it shows itself, with pictures.
+
+    Attributes:
+        matches: Best first.
+        nothing_matches: True when even the best hit is less likely than not to show what was asked (the model card's
+            threshold): the matches are then only the nearest things there are. Never True when not calibrated.
+        total: Chips that the filter left.
+        path: "exact" (every one of them was compared) or "ann" (the approximate index chose which).
+        considered: Chips that were compared.
+        elapsed_s: Seconds, encoding included.
+        undated: Scenes left out because a time was asked for and they have none.
+        unplaced: Scenes left out because a place or a resolution was asked for and they have no georeference.
+        calibrated: False when nobody fitted a calibration for the model: then confidences are None.
+    """
+
+    matches: tuple[Match, ...]
+    nothing_matches: bool
+    total: int
+    path: Literal["exact", "ann"]
+    considered: int
+    elapsed_s: float
+    undated: int = 0
+    unplaced: int = 0
+    calibrated: bool = True
+
+    def to_geojson(self) -> dict[str, Any]:
+        """The matches as a GeoJSON FeatureCollection (RFC 7946); without a georeference the geometry is null."""
+        from geoglot.imagery.vectors import Feature, to_geojson
+
+        return to_geojson([Feature(match.chip.footprint_lonlat, flat(match)) for match in self.matches])
+
+    def to_arrow(self) -> pa.Table:
+        """The matches as an Arrow table: one row each, footprints as WKB in `geometry`, GeoParquet 1.1 metadata."""
+        return _table(self.matches)
+
+    def to_geodataframe(self) -> geopandas.GeoDataFrame:
+        """The matches as a GeoDataFrame in WGS 84.
+
+        Raises:
+            MissingExtraError: GeoPandas is not installed.
+        """
+        from geoglot.imagery.frames import geodataframe
+
+        return geodataframe(self.to_arrow())
+
+    def _repr_html_(self) -> str:
+        from geoglot.archive.notebook import matches_html
+
+        count = len(self.matches)
+        verdict = "Nothing matches; these are the nearest misses. " if self.nothing_matches and count else ""
+        places = "1 match" if count == 1 else f"{count} matches"
+        return matches_html(self.matches, f"{verdict}{places} of {self.total:,} chips, in {self.elapsed_s:.2f} s.")
 
 
 def format_answer(result: SearchResult, query: str, format: str) -> bytes:
@@ -163,10 +220,7 @@ def _json(result: SearchResult, query: str) -> bytes:
 
 
 def _geojson(result: SearchResult, query: str) -> bytes:
-    from geoglot.imagery.vectors import Feature, to_geojson
-
-    collection = to_geojson([Feature(match.chip.footprint_lonlat, flat(match)) for match in result.matches])
-    return _dump({**collection, "geoglot": summary(result, query)})
+    return _dump({**result.to_geojson(), "geoglot": summary(result, query)})
 
 
 def _dump(value: dict[str, Any], indent: int | None = None) -> bytes:
@@ -205,22 +259,28 @@ def _wkt(chip: Chip) -> str:
 
 
 def _parquet(result: SearchResult, query: str) -> bytes:
-    """GeoParquet 1.1 (https://geoparquet.org/releases/v1.1.0/): WKB footprints in WGS 84, the default CRS."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema(pa, result.matches)
-    kinds = sorted({geom["type"] for m in result.matches if (geom := geometry(m.chip))})
+    table = _table(result.matches)
+    told = {b"geoglot": json.dumps(summary(result, query), ensure_ascii=False).encode()}
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, **told}), sink)
+    return bytes(sink.getvalue())
+
+
+def _table(matches: Sequence[Match]) -> pa.Table:
+    """GeoParquet 1.1 (https://geoparquet.org/releases/v1.1.0/): WKB footprints in WGS 84, the default CRS."""
+    import pyarrow as pa
+
+    kinds = sorted({geom["type"] for m in matches if (geom := geometry(m.chip))})
     geo = {
         "version": "1.1.0",
         "primary_column": "geometry",
         "columns": {"geometry": {"encoding": "WKB", "geometry_types": kinds, "orientation": "counterclockwise"}},
     }
-    notes = {"geo": json.dumps(geo), "geoglot": json.dumps(summary(result, query), ensure_ascii=False)}
-    table = pa.Table.from_pylist(list(_rows(result.matches)), schema=schema.with_metadata(notes))
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return bytes(sink.getvalue())
+    schema = _schema(pa, matches).with_metadata({"geo": json.dumps(geo)})
+    return pa.Table.from_pylist(list(_rows(matches)), schema=schema)
 
 
 def _rows(matches: Iterable[Match]) -> Iterable[dict[str, Any]]:

@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geoglot.archive.answers import SearchResult
 from geoglot.archive.calibrate import Background, confidences, load_background
 from geoglot.archive.filters import Filter, Selection, select
 from geoglot.archive.heat import Frame, heat_map
 from geoglot.archive.listing import ChipVectors, Listing, list_chips
-from geoglot.archive.lock import writer_active
 from geoglot.archive.manifest import Manifest, read_manifest
-from geoglot.archive.query import SearchResult, Term, parse_terms, query_vector
+from geoglot.archive.query import Term, parse_terms, query_vector
 from geoglot.archive.ranking import EXACT_LIMIT, ExactRanker, Hit, Ranker, Scan, hits
 from geoglot.archive.records import SceneRecord
 from geoglot.archive.snapshot import NO_DATE, Arrays, Snapshot, load_snapshot, state_key
 from geoglot.errors import ArchiveDamagedError, UsageError
+from geoglot.imagery.reach import PUBLIC, Reach
 from geoglot.models.card import Calibration, Card
 from geoglot.models.encoder import DualEncoder
 from geoglot.types import Bbox, Chip, Match, SceneInfo, TimeRange
@@ -76,10 +77,13 @@ class Archive:
     It goes on answering from the state it was opened on while others write; `newest` opens the next one.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, snapshot: Snapshot, encoder: DualEncoder | None) -> None:
+    def __init__(
+        self, path: Path, manifest: Manifest, snapshot: Snapshot, encoder: DualEncoder | None, reach: Reach = PUBLIC
+    ) -> None:
         self.path = path
         self.manifest = manifest
         self.encoder = encoder
+        self.reach = reach
         self._lock = threading.Lock()
         self._snapshot = snapshot
         self._scan = Scan(snapshot.arrays.vectors)
@@ -102,19 +106,20 @@ class Archive:
             finish(store)
 
     @classmethod
-    def open(cls, path: str | Path, encoder: DualEncoder | None = None) -> Archive:
+    def open(cls, path: str | Path, encoder: DualEncoder | None = None, reach: Reach = PUBLIC) -> Archive:
         """Open an archive's newest state. About 5 ms when its snapshot is current.
 
         Args:
             path: The archive.
             encoder: The model to ask with; without one only chips can be asked for ("more like this").
+            reach: Where its scenes may lie, when they are opened again for their pixels.
 
         Raises:
             ArchiveNotFoundError, ArchiveVersionError, ArchiveDamagedError: See read_manifest.
             ArchiveMismatchError: The archive was built with another model.
         """
         path = Path(path)
-        return cls(path, _manifest_for(path, encoder), open_snapshot(path), encoder)
+        return cls(path, _manifest_for(path, encoder), open_snapshot(path), encoder, reach)
 
     def newest(self) -> Archive:
         """The archive at its newest settled state: this very object if there is none newer, else another one, prepared.
@@ -129,12 +134,13 @@ class Archive:
         if key == self._snapshot.key:
             return self
         snapshot = load_snapshot(self.path, key)
-        if snapshot is None and (writer_active(self.path) or state_key(self.path) != key):
-            return self
-        # One that is loaded is not looked for again: the next writer may have begun, and that state has no snapshot.
         if snapshot is None:
+            from geoglot.archive.store import writer_active
+
+            if writer_active(self.path) or state_key(self.path) != key:
+                return self
             snapshot = open_snapshot(self.path)
-        fresh = Archive(self.path, _manifest_for(self.path, self.encoder), snapshot, self.encoder)
+        fresh = Archive(self.path, _manifest_for(self.path, self.encoder), snapshot, self.encoder, self.reach)
         if self.encoder is not None:
             fresh.prepare()
         return fresh
@@ -287,7 +293,7 @@ class Archive:
 
         if self.encoder is None:
             raise UsageError("the archive was opened without a model", hint="Archive.open(path, load_encoder(name))")
-        return (*pointed(matches[:count], query, dense(self.encoder)), *matches[count:])
+        return (*pointed(matches[:count], query, dense(self.encoder), self.reach), *matches[count:])
 
     def _ranker(
         self,

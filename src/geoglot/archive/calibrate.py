@@ -31,9 +31,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.manifest import write_atomically
 from geoglot.archive.snapshot import Snapshot
 from geoglot.errors import StorageError, UsageError
+from geoglot.files import write_atomically
 from geoglot.models.card import Calibration, Card
 from geoglot.models.encoder import DualEncoder
 

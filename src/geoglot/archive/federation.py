@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from geoglot.archive.answers import SearchResult
 from geoglot.archive.archive import Archive
 from geoglot.archive.filters import Filter
 from geoglot.archive.listing import Listing
-from geoglot.archive.query import SearchResult
 from geoglot.archive.request import Question
 from geoglot.errors import UnknownNameError
 from geoglot.types import Chip, Match, SceneInfo

@@ -27,6 +27,7 @@ from geoglot.archive.ingest_plan import (
 from geoglot.archive.ingest_report import Failure, IngestReport, Progress, StageClock, write_report
 from geoglot.archive.ingest_stages import (
     BATCH,
+    Bounds,
     ChipRead,
     ChipsEncoded,
     Mark,
@@ -37,16 +38,17 @@ from geoglot.archive.ingest_stages import (
     read_scenes,
 )
 from geoglot.archive.manifest import Manifest, read_manifest
-from geoglot.archive.pipeline import Stages
 from geoglot.archive.snapshot_writer import finish
 from geoglot.archive.staging import StagedScene
 from geoglot.archive.store import Store
 from geoglot.errors import ArchiveMismatchError, ArchiveNotFoundError, UnknownNameError
 from geoglot.imagery.addresses import Source
 from geoglot.imagery.grid import ChipGrid
-from geoglot.imagery.scene import Limits
+from geoglot.imagery.limits import Limits
+from geoglot.imagery.reach import Reach, given
 from geoglot.models.card import Card
 from geoglot.models.encoder import DualEncoder
+from geoglot.pipeline import Stages
 from geoglot.types import SceneInfo
 
 BELT_BYTES = 8 << 20
@@ -66,6 +68,7 @@ def ingest(
     prune: bool = True,
     dry_run: bool = False,
     limits: Limits | None = None,
+    reach: Reach | None = None,
     batch: int = BATCH,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> IngestReport:
@@ -82,6 +85,7 @@ def ingest(
         prune: Drop scenes whose file is gone from an indexed folder or glob, or that a STAC document no longer lists.
         dry_run: Only say what would be done; reads no pixels and writes nothing.
         limits: Largest scenes to accept; default `Limits()`.
+        reach: Where scenes may lie; default: folders, and servers, that the specs name, and public servers.
         batch: Chips per call of the encoder.
         on_progress: Called in the calling thread as chips and scenes are written.
 
@@ -95,12 +99,13 @@ def ingest(
         StorageError: The disk is full; what was committed is kept.
     """
     folder = Path(archive_path)
-    listing = list_sources([specs] if isinstance(specs, (str, Path, Source)) else specs)
-    run = _Run(folder, listing, prune, on_progress)
+    specs = [specs] if isinstance(specs, (str, Path, Source)) else list(specs)
+    reach = reach or given(*(spec.uri if isinstance(spec, Source) else str(spec) for spec in specs))
+    run = _Run(folder, list_sources(specs, reach), prune, Bounds(limits or Limits(), reach), on_progress)
     if dry_run:
         return run.rehearse(encoder.card, grid)
     with _open_or_create(folder, encoder.card, grid) as store:
-        run.carry_out(store, encoder, limits or Limits(), batch)
+        run.carry_out(store, encoder, batch)
         report = run.report(encoder.card, store.manifest)
         write_report(report)
     return report
@@ -137,11 +142,17 @@ class _Run:
     """One ingest on its way: what was planned and what came of it."""
 
     def __init__(
-        self, folder: Path, listing: Listing, prune: bool, on_progress: Callable[[Progress], None] | None
+        self,
+        folder: Path,
+        listing: Listing,
+        prune: bool,
+        bounds: Bounds,
+        on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self._folder = folder
         self._listing = listing
         self._prune = prune
+        self._bounds = bounds
         self._on_progress = on_progress
         self._started = time.perf_counter()
         self._started_at = datetime.now(UTC)
@@ -167,13 +178,13 @@ class _Run:
         self._removed = self._plan.removed
         return self.report(card, manifest, dry_run=True)
 
-    def carry_out(self, store: Store, encoder: DualEncoder, limits: Limits, batch: int) -> None:
+    def carry_out(self, store: Store, encoder: DualEncoder, batch: int) -> None:
         """Plan, write, remove, tidy up."""
         scenes = store.scenes()
         listings = self._make_plan(record.info for record in scenes.values())
         # First with all that was ever listed: if this run is killed, the next still knows what to drop.
         self._remember(listings, keep=True)
-        self._write_scenes(store, encoder, limits, batch)
+        self._write_scenes(store, encoder, batch)
         with self._clock.time("write"):
             gone = set(self._plan.removed)
             store.remove_scenes(key for key, record in scenes.items() if record.info.uri in gone)
@@ -183,7 +194,8 @@ class _Run:
 
     def _make_plan(self, scenes: Iterable[SceneInfo]) -> dict[str, tuple[str, ...]]:
         listings = read_listings(self._folder)
-        self._plan = make_plan(self._listing, scenes, dropped_uris(listings, self._listing), prune=self._prune)
+        dropped = dropped_uris(listings, self._listing)
+        self._plan = make_plan(self._listing, scenes, dropped, self._bounds.reach, prune=self._prune)
         self._failed += self._plan.failed
         return listings
 
@@ -191,10 +203,10 @@ class _Run:
         if self._listing.documents:
             write_listings(self._folder, merged_listings(listings, self._listing, keep=keep))
 
-    def _write_scenes(self, store: Store, encoder: DualEncoder, limits: Limits, batch: int) -> None:
+    def _write_scenes(self, store: Store, encoder: DualEncoder, batch: int) -> None:
         grid, size = ChipGrid.from_dict(store.manifest.grid), encoder.card.image_px
         with Stages(BELT_BYTES) as stages:
-            read = stages.ahead(read_scenes(self._plan.todo, grid, size, limits, self._clock), _weigh)
+            read = stages.ahead(read_scenes(self._plan.todo, grid, size, self._bounds, self._clock), _weigh)
             encoded = stages.ahead(encode_chips(read, encoder, self._clock, batch), _weigh)
             staged: StagedScene | None = None
             for event in encoded:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from geoglot.archive.ingest_report import Failure
-from geoglot.archive.manifest import write_atomically
 from geoglot.errors import ArchiveDamagedError, SourceError
-from geoglot.imagery.addresses import SUFFIXES, Source, fingerprint, is_url
+from geoglot.files import write_atomically
+from geoglot.imagery.addresses import SUFFIXES, Source, fingerprint
+from geoglot.imagery.reach import Reach, is_url
 from geoglot.imagery.sources import STAC_SUFFIXES, find_sources
 from geoglot.types import SceneInfo
 
@@ -50,7 +51,7 @@ class Plan:
     failed: tuple[Failure, ...] = ()
 
 
-def list_sources(specs: Iterable[Spec]) -> Listing:
+def list_sources(specs: Iterable[Spec], reach: Reach) -> Listing:
     """List all specs.
 
     Raises:
@@ -63,7 +64,7 @@ def list_sources(specs: Iterable[Spec]) -> Listing:
         if isinstance(spec, Source):
             sources.setdefault(spec.uri, spec)
             continue
-        found = find_sources(spec)
+        found = find_sources(spec, reach=reach)
         name = _absolute(spec)
         names.append(name)
         if _is_document(name):
@@ -86,17 +87,20 @@ def _is_document(name: str) -> bool:
     return PurePath(name).suffix.lower() in STAC_SUFFIXES and Path(name).is_file()
 
 
-def make_plan(listing: Listing, scenes: Iterable[SceneInfo], dropped: Iterable[str], *, prune: bool) -> Plan:
+def make_plan(
+    listing: Listing, scenes: Iterable[SceneInfo], dropped: Iterable[str], reach: Reach, *, prune: bool
+) -> Plan:
     """Compare what is listed with what the archive holds. One stat (or HEAD request) per source.
 
     Args:
         listing: What there is.
         scenes: What the archive holds.
         dropped: URIs that STAC documents of this run listed once and no longer list.
+        reach: What may be read.
         prune: Drop scenes that are no more.
     """
     known = {info.uri: info.fingerprint for info in scenes}
-    marks, failed = _fingerprints(listing.sources)
+    marks, failed = _fingerprints(listing.sources, reach)
     added = frozenset(marks.keys() - known.keys())
     replaced = frozenset(uri for uri in marks.keys() & known.keys() if marks[uri] != known[uri])
     listed = {source.uri for source in listing.sources}
@@ -111,11 +115,11 @@ def make_plan(listing: Listing, scenes: Iterable[SceneInfo], dropped: Iterable[s
     )
 
 
-def _fingerprints(sources: Iterable[Source]) -> tuple[dict[str, str], list[Failure]]:
+def _fingerprints(sources: Iterable[Source], reach: Reach) -> tuple[dict[str, str], list[Failure]]:
     marks, failed = {}, []
     for source in sources:
         try:
-            marks[source.uri] = fingerprint(source.uri)
+            marks[source.uri] = fingerprint(source.uri, reach)
         except SourceError as error:
             failed.append(Failure.of(source.uri, error))
     return marks, failed

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +23,21 @@ from geoglot.errors import SceneChangedError, SceneError, SourceError
 from geoglot.imagery.addresses import Source, fingerprint
 from geoglot.imagery.chips import read_chips
 from geoglot.imagery.grid import ChipGrid
-from geoglot.imagery.scene import Limits, open_scene
+from geoglot.imagery.limits import Limits
+from geoglot.imagery.reach import Reach
+from geoglot.imagery.scene import open_scene
 from geoglot.models.encoder import DualEncoder
 from geoglot.types import Chip, SceneInfo
 
 BATCH = 32
 """Chips per call of the encoder."""
+
+
+class Bounds(NamedTuple):
+    """How large scenes may be, and where they may lie."""
+
+    limits: Limits
+    reach: Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,29 +82,29 @@ Mark = SceneStarts | SceneDone | SceneFailed
 
 
 def read_scenes(
-    sources: Iterable[Source], grid: ChipGrid, size_px: int, limits: Limits, clock: StageClock
+    sources: Iterable[Source], grid: ChipGrid, size_px: int, bounds: Bounds, clock: StageClock
 ) -> Generator[Mark | ChipRead, None, None]:
     """Read every source; one that changes meanwhile is read once more. Memory: a strip of one scene."""
     for source in sources:
-        error = yield from _read_if_steady(source, grid, size_px, limits, clock)
+        error = yield from _read_if_steady(source, grid, size_px, bounds, clock)
         if isinstance(error, SceneChangedError):
-            error = yield from _read_if_steady(source, grid, size_px, limits, clock)
+            error = yield from _read_if_steady(source, grid, size_px, bounds, clock)
         if error:
             yield SceneFailed(Failure.of(source.uri, error))
 
 
 def _read_if_steady(
-    source: Source, grid: ChipGrid, size_px: int, limits: Limits, clock: StageClock
+    source: Source, grid: ChipGrid, size_px: int, bounds: Bounds, clock: StageClock
 ) -> Generator[Mark | ChipRead, None, SceneError | SourceError | None]:
     """Read a scene; returns what is wrong with it. A file that changed is blamed before what it made the reader say."""
     problem: SceneError | SourceError | None = None
     before, empty = "", 0
     try:
-        before = fingerprint(source.uri)
-        empty = yield from _read_scene(source, grid, size_px, limits, clock)
+        before = fingerprint(source.uri, bounds.reach)
+        empty = yield from _read_scene(source, grid, size_px, bounds, clock)
     except (SceneError, SourceError) as error:
         problem = error
-    if before and _fingerprint_or_gone(source.uri) != before:
+    if before and _fingerprint_or_gone(source.uri, bounds.reach) != before:
         return SceneChangedError(f"{source.uri} changed while it was read, twice in a row")
     if problem is None:
         yield SceneDone(source.uri, empty)
@@ -102,12 +112,12 @@ def _read_if_steady(
 
 
 def _read_scene(
-    source: Source, grid: ChipGrid, size_px: int, limits: Limits, clock: StageClock
+    source: Source, grid: ChipGrid, size_px: int, bounds: Bounds, clock: StageClock
 ) -> Generator[SceneStarts | ChipRead, None, int]:
     """Yield the chips of a scene; returns how many were left out as empty."""
     read = 0
     with clock.time("read"):
-        scene = open_scene(source, limits)
+        scene = open_scene(source, *bounds)
     with scene:
         yield SceneStarts(scene.info)
         for chip, image in _timed(read_chips(scene, grid, size_px), clock):
@@ -127,9 +137,9 @@ def _timed(
         yield item
 
 
-def _fingerprint_or_gone(uri: str) -> str:
+def _fingerprint_or_gone(uri: str, reach: Reach) -> str:
     try:
-        return fingerprint(uri)
+        return fingerprint(uri, reach)
     except SourceError:
         return "gone"
 

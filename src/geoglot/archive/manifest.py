@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from geoglot import __version__
 from geoglot.errors import (
     ArchiveDamagedError,
     ArchiveMismatchError,
     ArchiveNotFoundError,
     ArchiveVersionError,
-    StorageError,
 )
+from geoglot.files import write_atomically
 from geoglot.models.card import Card
+from geoglot.version import __version__
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "archive.json"
@@ -132,24 +130,3 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """
     raw = {**asdict(manifest), "created": manifest.created.isoformat()}
     write_atomically(folder / MANIFEST_FILE, json.dumps(raw, indent=1, ensure_ascii=False).encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a small file so that a crash at any moment leaves the old or the new one.
-
-    Raises:
-        StorageError: The disk is full or the folder cannot be written.
-    """
-    try:
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            with temporary.open("xb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error}", hint="Free some space or choose another folder.") from error

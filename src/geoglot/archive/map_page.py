@@ -7,8 +7,6 @@ over one degree the error stays under a thousandth of the scene's side below 60 
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,8 +14,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoglot.archive.pictures import Unread, chip_pictures, open_again, thumbnail
+from geoglot.archive.pictures import Unread, chip_pictures, data_uri, open_again, thumbnail
 from geoglot.errors import SceneError, SourceError, StorageError
+from geoglot.imagery.reach import PUBLIC, Reach
 from geoglot.types import Match, SceneInfo, Window
 
 if TYPE_CHECKING:
@@ -55,6 +54,7 @@ def write_map_page(
     title: str = "Places found",
     note: str = "",
     scene_px: int = 768,
+    reach: Reach = PUBLIC,
 ) -> tuple[Unread, ...]:
     """Write the page; about 60 kB per scene and 8 kB per match.
 
@@ -65,6 +65,7 @@ def write_map_page(
         title: Heading of the page.
         note: A short label beside it, e.g. that the imagery is synthetic.
         scene_px: Longer side of a scene's picture.
+        reach: Where the scenes may lie.
 
     Returns:
         Scenes whose pixels could not be read; their outlines are drawn all the same.
@@ -74,8 +75,8 @@ def write_map_page(
     """
     matches = [match for question in questions for match in question.matches]
     shown = _scenes_to_show(matches, scenes)
-    chips, unread_chips = chip_pictures(matches, CHIP_PX)
-    records, unread_scenes = _scene_records(shown, scene_px)
+    chips, unread_chips = chip_pictures(matches, CHIP_PX, reach)
+    records, unread_scenes = _scene_records(shown, scene_px, reach)
     data = {
         "title": title,
         "note": note,
@@ -92,12 +93,14 @@ def _scenes_to_show(matches: Iterable[Match], others: Iterable[SceneInfo]) -> li
     return list(unique.values())[:MAX_SCENES]
 
 
-def _scene_records(scenes: Sequence[SceneInfo], scene_px: int) -> tuple[list[dict[str, Any]], list[Unread]]:
+def _scene_records(
+    scenes: Sequence[SceneInfo], scene_px: int, reach: Reach
+) -> tuple[list[dict[str, Any]], list[Unread]]:
     records, unread = [], []
     for scene in scenes:
         record = _describe(scene)
         try:
-            with open_again(scene) as opened:
+            with open_again(scene, reach) as opened:
                 record |= _placed_picture(opened, scene_px)
         except (SceneError, SourceError) as error:
             unread.append(Unread(scene.name, str(error)))
@@ -161,13 +164,6 @@ def _match_record(match: Match, picture: Image | None) -> dict[str, Any]:
         "merged": match.merged,
         "image": data_uri(picture) if picture else None,
     }
-
-
-def data_uri(picture: Image) -> str:
-    """A picture as a WebP data URI; alpha is kept."""
-    stream = io.BytesIO()
-    picture.save(stream, "WEBP", quality=74, method=4)
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def _embed(data: dict[str, Any]) -> str:

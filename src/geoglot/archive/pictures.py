@@ -6,6 +6,8 @@ empty frame and named in the return value, so that the caller can say so.
 
 from __future__ import annotations
 
+import base64
+import io
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoglot.errors import SceneChangedError, SceneError, SourceError, StorageError, UsageError
+from geoglot.imagery.reach import PUBLIC, Reach
 from geoglot.types import Match, SceneInfo, Window
 
 if TYPE_CHECKING:
@@ -56,26 +59,36 @@ def thumbnail(scene: Scene, window: Window, side_px: int) -> Image:
     return Image.fromarray(np.dstack([pixels.rgb, alpha]))
 
 
-def chip_pictures(matches: Iterable[Match], side_px: int) -> tuple[dict[str, Image], tuple[Unread, ...]]:
+def data_uri(picture: Image) -> str:
+    """A picture as a WebP data URI; alpha is kept."""
+    stream = io.BytesIO()
+    picture.save(stream, "WEBP", quality=74, method=4)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def chip_pictures(
+    matches: Iterable[Match], side_px: int, reach: Reach = PUBLIC
+) -> tuple[dict[str, Image], tuple[Unread, ...]]:
     """The chips of matches, by chip id; every scene is opened once.
 
     Args:
         matches: In any order; a chip that occurs twice is read once.
         side_px: Longer side of each picture.
+        reach: Where the scenes may lie.
     """
     pictures: dict[str, Image] = {}
     unread: list[Unread] = []
     for scene, windows in _by_scene(matches).items():
         try:
-            with open_again(scene) as opened:
+            with open_again(scene, reach) as opened:
                 pictures |= {name: thumbnail(opened, window, side_px) for name, window in windows.items()}
         except (SceneError, SourceError) as error:
             unread.append(Unread(scene.name, str(error)))
     return pictures, tuple(unread)
 
 
-def open_again(scene: SceneInfo) -> Scene:
-    """Open a scene of the archive for its pictures.
+def open_again(scene: SceneInfo, reach: Reach) -> Scene:
+    """Open a scene of the archive for its pictures, where it may be read.
 
     Raises:
         SceneChangedError: Its size is not what it was, so its chips lie elsewhere now.
@@ -84,7 +97,7 @@ def open_again(scene: SceneInfo) -> Scene:
     from geoglot.imagery.addresses import Source
     from geoglot.imagery.scene import open_scene
 
-    opened = open_scene(Source(scene.uri, scene.acquired, scene.sensor))
+    opened = open_scene(Source(scene.uri, scene.acquired, scene.sensor), reach=reach)
     if (opened.info.width, opened.info.height) != (scene.width, scene.height):
         opened.close()
         raise SceneChangedError(
@@ -101,7 +114,7 @@ def _by_scene(matches: Iterable[Match]) -> dict[SceneInfo, dict[str, Window]]:
 
 
 def contact_sheet(
-    path: Path | str, sections: Sequence[Section], *, columns: int = 5, side_px: int = 200
+    path: Path | str, sections: Sequence[Section], *, columns: int = 5, side_px: int = 200, reach: Reach = PUBLIC
 ) -> tuple[Unread, ...]:
     """Write a PNG (or any format Pillow knows by suffix) with the chips of each section, captioned.
 
@@ -113,6 +126,7 @@ def contact_sheet(
         sections: What to draw, top to bottom; one without matches says so.
         columns: Chips per row.
         side_px: Side of a chip on the sheet.
+        reach: Where the scenes may lie.
 
     Returns:
         Scenes that could not be read; their chips are empty frames.
@@ -123,7 +137,7 @@ def contact_sheet(
     """
     from PIL import Image, ImageDraw
 
-    pictures, unread = chip_pictures((m for s in sections for m in s.matches), side_px)
+    pictures, unread = chip_pictures((m for s in sections for m in s.matches), side_px, reach)
     widest = max((len(s.matches) for s in sections), default=1)
     columns = max(2, min(columns, widest))
     width = 2 * MARGIN_PX + columns * side_px + (columns - 1) * GAP_PX

@@ -28,11 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.errors import EmptyQueryError, QueryError, UsageError
-from geoglot.types import Match
 
 if TYPE_CHECKING:
     from geoglot.archive.snapshot import Snapshot
-    from geoglot.imagery.scene import Limits
+    from geoglot.imagery.limits import Limits
     from geoglot.models.encoder import DualEncoder, Images
 
 Kind = Literal["text", "image", "chip", "vector"]
@@ -55,34 +54,6 @@ class Term:
     weight: float
     kind: Kind
     value: str
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """The answer to a query.
-
-    Attributes:
-        matches: Best first.
-        nothing_matches: True when even the best hit is less likely than not to show what was asked (the model card's
-            threshold): the matches are then only the nearest things there are. Never True when not calibrated.
-        total: Chips that the filter left.
-        path: "exact" (every one of them was compared) or "ann" (the approximate index chose which).
-        considered: Chips that were compared.
-        elapsed_s: Seconds, encoding included.
-        undated: Scenes left out because a time was asked for and they have none.
-        unplaced: Scenes left out because a place or a resolution was asked for and they have no georeference.
-        calibrated: False when nobody fitted a calibration for the model: then confidences are None.
-    """
-
-    matches: tuple[Match, ...]
-    nothing_matches: bool
-    total: int
-    path: Literal["exact", "ann"]
-    considered: int
-    elapsed_s: float
-    undated: int = 0
-    unplaced: int = 0
-    calibrated: bool = True
 
 
 @dataclass(frozen=True, slots=True)

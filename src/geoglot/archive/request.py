@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
     from geoglot.archive.archive import Archive
-    from geoglot.imagery.scene import Limits
+    from geoglot.imagery.limits import Limits
     from geoglot.models.encoder import DualEncoder
 
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from geoglot.archive.evidence import CELL_PX, Judge, Peak, Scores, peak_of, zoom_maps
 from geoglot.archive.pictures import open_again
 from geoglot.errors import SourceError
+from geoglot.imagery.reach import PUBLIC, Reach
 from geoglot.imagery.scene import Pixels, Scene
 from geoglot.models.encoder import DenseEncoder, Images, Vectors
 from geoglot.types import Match, SceneInfo, Spot, Window
@@ -63,13 +64,16 @@ def closer_maps(encoder: DenseEncoder, chips: Images, judge: Judge) -> tuple[Sco
     return np.asarray(maps[:2].mean(0)), np.asarray(maps.mean(0))
 
 
-def pointed(matches: Sequence[Match], query: Vectors, encoder: DenseEncoder, *, weight: float = WEIGHT) -> list[Match]:
+def pointed(
+    matches: Sequence[Match], query: Vectors, encoder: DenseEncoder, reach: Reach = PUBLIC, *, weight: float = WEIGHT
+) -> list[Match]:
     """Matches ranked anew, each with its spot; ranks go on from the lowest of the given ones.
 
     Args:
         matches: Candidates; their scores are the chips' cosines.
         query: Unit vector [D].
         encoder: The archive's model.
+        reach: Where the scenes may lie.
         weight: Of the peak beside the chip.
 
     Raises:
@@ -78,7 +82,7 @@ def pointed(matches: Sequence[Match], query: Vectors, encoder: DenseEncoder, *, 
     """
     if not matches:
         return []
-    spots = _spots(matches, Judge.of(encoder, query[None]), encoder)
+    spots = _spots(matches, Judge.of(encoder, query[None]), encoder, reach)
     found = [replace(match, spot=spots[match.chip.chip_id]) for match in matches]
     scores = fused(
         np.array([match.score for match in matches]),
@@ -99,13 +103,13 @@ def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((values - values.mean()) / max(float(values.std()), FLAT))
 
 
-def _spots(matches: Sequence[Match], judge: Judge, encoder: DenseEncoder) -> dict[str, Spot]:
+def _spots(matches: Sequence[Match], judge: Judge, encoder: DenseEncoder, reach: Reach) -> dict[str, Spot]:
     """Chip id -> spot; every scene is opened once."""
     found: dict[str, Spot] = {}
     by_scene = sorted(matches, key=lambda match: match.scene.scene_id)
     for _, group in groupby(by_scene, key=lambda match: match.scene.scene_id):
         mine = list(group)
-        with _opened(mine[0].scene) as scene:
+        with _opened(mine[0].scene, reach) as scene:
             for at in range(0, len(mine), BATCH):
                 batch = mine[at : at + BATCH]
                 windows = [match.chip.window for match in batch]
@@ -114,9 +118,9 @@ def _spots(matches: Sequence[Match], judge: Judge, encoder: DenseEncoder) -> dic
     return found
 
 
-def _opened(scene: SceneInfo) -> Scene:
+def _opened(scene: SceneInfo, reach: Reach) -> Scene:
     try:
-        return open_again(scene)
+        return open_again(scene, reach)
     except SourceError as error:
         raise SourceError(
             f"looking closer needs the scenes, and {scene.uri!r} cannot be had: {error}",

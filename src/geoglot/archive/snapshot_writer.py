@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.lock import writer_active
 from geoglot.archive.ranking import EXACT_LIMIT
 from geoglot.archive.records import SceneRecord, info_to_json
 from geoglot.archive.snapshot import META_FILE, SNAPSHOT, Arrays, Snapshot, load_snapshot, microseconds, state_key
-from geoglot.archive.store import Store
+from geoglot.archive.store import Store, writer_active
 from geoglot.errors import ArchiveDamagedError, StorageError
 
 if TYPE_CHECKING:

@@ -35,17 +35,23 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.lock import WriterLock
 from geoglot.archive.manifest import MANIFEST_FILE, Manifest, read_manifest, write_manifest
 from geoglot.archive.records import SceneRecord, info_from_json, info_to_json
-from geoglot.errors import ArchiveDamagedError, ArchiveError, StorageError, UsageError
+from geoglot.errors import ArchiveBusyError, ArchiveDamagedError, ArchiveError, StorageError, UsageError
+from geoglot.files import is_locked, take_lock
 from geoglot.types import Chip, SceneInfo, chip_id
 
 if TYPE_CHECKING:
     import lancedb
     import pyarrow as pa
+    from filelock import BaseFileLock
 
 LANCE = "lance"
+LOCK_FILE = "writer.lock"
+HOLDER_FILE = "writer.pid"
+"""Whoever holds the lock writes its process id there, for the message to others."""
+PATIENCE_S = 0.5
+"""A reader that asks `writer_active` holds the lock for microseconds; a writer waits this long before it gives up."""
 COMPACT_EVERY = 500
 """Scenes per compaction while writing: each commit lists every fragment, so an unbounded number makes commits slow."""
 KEEP_VERSIONS = timedelta(minutes=10)
@@ -63,7 +69,7 @@ class Store:
     A writer holds the folder's lock until `close`; readers need no lock and may be many.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, lock: WriterLock | None) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, lock: BaseFileLock | None) -> None:
         self.folder = folder
         self.manifest = manifest
         self._lock = lock
@@ -85,7 +91,7 @@ class Store:
         if (folder / MANIFEST_FILE).exists():
             raise ArchiveError(f"there is an archive at {folder} already", hint="Open it, or choose another folder.")
         _claim(folder)
-        lock = WriterLock(folder)
+        lock = _lock_for_writing(folder)
         try:
             if (folder / MANIFEST_FILE).exists():  # another process was quicker between the check and the lock
                 raise ArchiveError(f"there is an archive at {folder} already", hint="Open it instead.")
@@ -113,7 +119,7 @@ class Store:
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
-        lock = WriterLock(folder) if write else None
+        lock = _lock_for_writing(folder) if write else None
         try:
             return cls(folder, manifest, lock)
         except BaseException:
@@ -304,6 +310,30 @@ class Store:
             return {row["scene_id"]: _record(row) for row in rows}
 
 
+def _lock_for_writing(folder: Path) -> BaseFileLock:
+    lock = take_lock(folder / LOCK_FILE, wait_s=PATIENCE_S)
+    if lock is None:
+        raise ArchiveBusyError(
+            f"process {_holder(folder)} is writing to {folder}",
+            hint="Wait until it is done; searching is possible meanwhile.",
+        )
+    with storage_errors(folder):
+        (folder / HOLDER_FILE).write_text(f"{os.getpid()}\n", "ascii")
+    return lock
+
+
+def _holder(folder: Path) -> str:
+    try:
+        return (folder / HOLDER_FILE).read_text("ascii").strip() or "(unknown)"
+    except (OSError, UnicodeDecodeError):
+        return "(unknown)"
+
+
+def writer_active(folder: Path) -> bool:
+    """True when a process is writing to the archive right now."""
+    return is_locked(folder / LOCK_FILE)
+
+
 def new_token() -> str:
     """A mark for the chips of one writing of one scene."""
     return secrets.token_hex(8)
@@ -318,11 +348,9 @@ def _connect(folder: Path) -> lancedb.DBConnection:
 
 def _claim(folder: Path) -> None:
     """Make the folder, or accept one that is empty or holds the beginnings of an archive."""
-    from geoglot.archive.lock import LOCK_FILE
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        others = sorted(p.name for p in folder.iterdir() if p.name not in {LANCE, LOCK_FILE})
+        others = sorted(p.name for p in folder.iterdir() if p.name not in {LANCE, LOCK_FILE, HOLDER_FILE})
     except OSError as error:
         raise StorageError(f"cannot make {folder}: {error}", hint="Choose another folder.") from error
     if [name for name in others if not name.startswith(f".{MANIFEST_FILE}.")]:

@@ -16,8 +16,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from geoglot import __version__
 from geoglot.errors import GeoglotError, UsageError
+from geoglot.version import __version__
 
 
 class VerbGroup(TyperGroup):

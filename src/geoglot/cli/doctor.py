@@ -14,10 +14,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from geoglot import __version__
 from geoglot.cli.app import PLAIN
 from geoglot.cli.options import ArchivePath
 from geoglot.errors import GeoglotError
+from geoglot.version import __version__
 
 State = Literal["ok", "optional", "broken"]
 MARKS: dict[State, tuple[str, str]] = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geoglot.cli.app import PLAIN, VerbGroup
-from geoglot.cli.options import ArchivePath, ModelName
+from geoglot.cli.options import AllowedHosts, ArchivePath, ModelName, Roots, reach_of
 
 if TYPE_CHECKING:
     from geoglot.archive.archive import ArchiveInfo
@@ -51,6 +51,8 @@ def add(
     keep: Annotated[bool, typer.Option("--keep", help="Keep scenes whose files are gone.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 if any scene could not be used.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be done; write nothing.")] = False,
+    root: Roots = None,
+    allow_host: AllowedHosts = None,
     as_json: AsJson = False,
 ) -> None:
     """Add new scenes, replace changed ones, drop those whose files are gone; unchanged scenes are skipped.
@@ -64,7 +66,16 @@ def add(
     encoder = load_encoder(_model_of(archive, model))
     grid = _grid(archive, encoder.card, chip_m, overlap)
     with ingest_progress() as show:
-        report = ingest(archive, sources, encoder, grid, prune=not keep, dry_run=dry_run, on_progress=show)
+        report = ingest(
+            archive,
+            sources,
+            encoder,
+            grid,
+            prune=not keep,
+            dry_run=dry_run,
+            reach=reach_of(root, allow_host),
+            on_progress=show,
+        )
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
     else:

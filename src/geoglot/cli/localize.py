@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geoglot.cli.app import PLAIN
-from geoglot.cli.options import ModelName
+from geoglot.cli.options import AllowedHosts, ModelName, Roots, reach_of
 
 if TYPE_CHECKING:
     from geoglot.tasks.localize.localizer import LocalizePlan
@@ -39,6 +39,8 @@ def localize(
     ] = None,
     level: Annotated[float, typer.Option(metavar="N", help="Where the map runs 0 to 1: regions begin here.")] = 0.75,
     most: Annotated[int, typer.Option(min=1, metavar="N", help="Regions of a sentence.")] = 20,
+    root: Roots = None,
+    allow_host: AllowedHosts = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -54,7 +56,7 @@ def localize(
     from geoglot.tasks.localize.localizer import LocalizeSettings, localize_scene, make_folder, make_plan
 
     settings = LocalizeSettings(tuple(side or SIDES_PX), tuple(ground or ()), mode, finer, level, most)
-    with open_scene(scene) as opened:
+    with open_scene(scene, reach=reach_of(root, allow_host)) as opened:
         plan = make_plan(opened, text, settings)
         if dry_run:
             _tell_plan(opened.info.name, plan, as_json)

@@ -19,8 +19,9 @@ from geoglot.types import Bbox, TimeRange
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
+    from geoglot.archive.answers import SearchResult
     from geoglot.archive.filters import Filter
-    from geoglot.archive.query import SearchResult, Term
+    from geoglot.archive.query import Term
 
 FORMATS = ("table", "json", "geojson", "csv", "parquet")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geoglot.cli.app import PLAIN
-from geoglot.cli.options import ModelName
+from geoglot.cli.options import AllowedHosts, ModelName, Roots, reach_of
 
 if TYPE_CHECKING:
     from geoglot.tasks.segment.scene import SegmentReport
@@ -45,6 +45,8 @@ def segment(
     upsampler: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Follow edges: what `train upsample` left. Needs PyTorch.")
     ] = None,
+    root: Roots = None,
+    allow_host: AllowedHosts = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -73,7 +75,7 @@ def segment(
         cls_bias=cls_bias,
     )
     formats = check_vectors([format for format in vectors or ["geojson"] if format != "none"])
-    with open_scene(scene) as opened:
+    with open_scene(scene, reach=reach_of(root, allow_host)) as opened:
         encoder = dense(load_encoder(model or DEFAULT_MODEL))
         segmenter = Segmenter(encoder, asked, settings, _upsampler(upsampler))
         if dry_run:

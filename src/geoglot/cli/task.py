@@ -126,6 +126,6 @@ def _value(name: str, value: Any, encoder: Any) -> Any:
 
 def _token(file: str, encoder: Any) -> str:
     from geoglot.archive.request import picture_token
-    from geoglot.imagery.scene import Limits
+    from geoglot.imagery.limits import Limits
 
     return picture_token(Path(file), encoder, Limits())

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.data.samples import Sample, decode, load_pixels
-from geoglot.errors import StorageError, UnknownWordsError
+from geoglot.errors import UnknownWordsError
+from geoglot.files import replacing
 from geoglot.models.encoder import DualEncoder, Vectors
 from geoglot.models.towers.preprocess import fit
 
@@ -73,15 +74,8 @@ class Kept:
         Raises:
             StorageError: The folder cannot be written.
         """
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(f".{os.getpid()}.part")
-            with part.open("wb") as stream:
-                np.save(stream, vectors)
-            part.replace(path)
-        except OSError as error:
-            hint = "Name another folder with --cache, or keep nothing: --no-cache."
-            raise StorageError(f"cannot keep embeddings in {path.parent}: {error}", hint=hint) from error
+        with replacing(path, hint="Name another folder with --cache, or keep nothing: --no-cache.") as part:
+            np.save(part, vectors)
 
 
 def encode_samples(

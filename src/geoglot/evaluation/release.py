@@ -28,7 +28,8 @@ from geoglot.data.glossary import concepts
 from geoglot.data.samples import Sample, load_pixels, read_samples
 from geoglot.evaluation.embeddings import encode_samples
 from geoglot.evaluation.retrieval import caption_retrieval
-from geoglot.models.card import CARD_FILE, Calibration, Card, read_card, sha256
+from geoglot.files import sha256
+from geoglot.models.card import CARD_FILE, Calibration, Card, read_card
 from geoglot.models.encoder import DualEncoder, Vectors
 from geoglot.models.load import load_encoder
 from geoglot.models.tokenizers.concepts import ConceptTokenizer

@@ -18,7 +18,8 @@ import numpy as np
 
 from geoglot.data.samples import load_pixels, read_samples
 from geoglot.evaluation.release import background_prompts, freeze_tokenizer
-from geoglot.models.card import Card, sha256
+from geoglot.files import sha256
+from geoglot.models.card import Card
 from geoglot.models.encoder import DualEncoder, Vectors
 from geoglot.models.load import load_encoder
 from geoglot.models.zoo.card_toml import card_values, write_card

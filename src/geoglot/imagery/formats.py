@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
+import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from geoglot.errors import EmptySceneError, SourceError, UnreadableSceneError
-from geoglot.imagery.addresses import TIMEOUT_S, is_url
+from geoglot.imagery.reach import Reach, given, is_url
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"II*\0", "GTiff"),
@@ -26,18 +25,32 @@ WHOLE_DRIVERS = frozenset({"PNG", "JPEG", "WEBP"})
 """Formats without tiles, decoded from the top to get at the bottom."""
 
 
-def driver_of(uri: str) -> str:
+def driver_of(uri: str, reach: Reach | None = None) -> str:
     """GDAL's name for the format; a COG is a GTiff. Asks a server for the first bytes, and so whether it sends parts.
-
-    VRT is refused: it can point at any file or address on the reader's machine.
 
     Raises:
         UnreadableSceneError: Not a format that is read, or on a server that only sends whole files.
         EmptySceneError: Zero bytes.
+        OutOfReachError: On a server that may not be read.
         SourceError: The file is gone or may not be read, or the server cannot be reached.
     """
+    if is_url(uri):
+        from geoglot.imagery.remote_file import RemoteFile
+
+        return driver_of_bytes(uri, RemoteFile(uri, reach or given(uri)).head)
+    return driver_of_bytes(uri, read_head(uri))
+
+
+def driver_of_bytes(uri: str, head: bytes) -> str:
+    """GDAL's name for the format of a file that begins like this.
+
+    VRT is refused: it can point at any file or address on the reader's machine.
+
+    Raises:
+        UnreadableSceneError: Not a format that is read.
+        EmptySceneError: Zero bytes.
+    """
     suffix = Path(urlsplit(uri).path if is_url(uri) else uri).suffix.lower()
-    head = _remote_head(uri) if is_url(uri) else _head(uri)
     if suffix == ".vrt" or head.lstrip().startswith(b"<VRTDataset"):
         raise UnreadableSceneError(
             f"{uri!r} is a VRT, which can point at any other file",
@@ -56,25 +69,16 @@ def driver_of(uri: str) -> str:
     )
 
 
-def _head(path: str) -> bytes:
+def read_head(path: str, size: int = HEAD_BYTES) -> bytes:
+    """The first bytes of a file.
+
+    Raises:
+        SourceError: It is gone, may not be read, or is a folder, pipe or device, which need not end.
+    """
     try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise SourceError(f"{path!r} is no file", hint="Name a raster file.")
         with Path(path).open("rb") as file:
-            return file.read(HEAD_BYTES)
+            return file.read(size)
     except OSError as error:
         raise SourceError(f"cannot read {path!r}: {error.strerror}", hint="Check the file's permissions.") from error
-
-
-def _remote_head(url: str) -> bytes:
-    request = urllib.request.Request(url, headers={"Range": f"bytes=0-{HEAD_BYTES - 1}"})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
-            if reply.status != 206:
-                raise UnreadableSceneError(
-                    f"the server of {url!r} only sends whole files (no HTTP range requests)",
-                    hint="Download the file and index it from disk.",
-                )
-            return bytes(reply.read(HEAD_BYTES))
-    except urllib.error.HTTPError as error:
-        raise SourceError(f"{url!r} answers {error.code} {error.reason}", hint="Check the address.") from error
-    except OSError as error:
-        raise SourceError(f"cannot reach {url!r}: {error}", hint="Check the address and the network.") from error

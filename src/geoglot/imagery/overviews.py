@@ -58,9 +58,11 @@ def write_overviews(path: Path, halve: Halve) -> list[Path]:
     """
     import rasterio
 
+    from geoglot.imagery.opening import open_raster
+
     made: list[Path] = []
     while True:
-        with rasterio.open(made[-1] if made else path) as source:
+        with open_raster(str(made[-1] if made else path)) as source:
             if max(source.shape) <= SMALLEST_PX:
                 return made
             made.append(path.with_name(f"{path.name}{'.ovr' * (len(made) + 1)}"))

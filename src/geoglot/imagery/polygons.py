@@ -42,9 +42,11 @@ def area_polygons(
     from rasterio.errors import NotGeoreferencedWarning
     from rasterio.features import shapes
 
+    from geoglot.imagery.opening import open_raster
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path) as source:
+        with open_raster(str(path)) as source:
             back = ~source.transform  # of a band GDAL gives outlines on its own grid, whatever it is told
             for outline, value in shapes(rasterio.band(source, 1), connectivity=4):
                 if int(value) in properties:

@@ -1,23 +1,23 @@
-"""Which scenes a server may read: not every file and address that an archive may have recorded."""
+"""Where scenes may lie: folders and servers. Every file and every address is held to it, however it was named."""
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 import os
 import socket
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from geoglot.errors import NotAllowedError, SourceError
-from geoglot.imagery.addresses import is_url
+from geoglot.errors import OutOfReachError, SourceError
 
-TRUST_S = 60
-"""Seconds for which an address that led nowhere else is not followed again."""
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""IPv4 addresses inside IPv6 (RFC 6052): the last 32 bits say where it really goes."""
+
+
+def is_url(uri: str) -> bool:
+    """True for http and https addresses."""
+    return uri.startswith(("http://", "https://"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,72 +27,86 @@ class Reach:
     Attributes:
         roots: Folders that local scenes must lie in after symbolic links are followed; none means each scene's own
             folder, so that a link in it cannot lead out of it.
-        hosts: Names of servers that may be read although they are on a private network.
+        hosts: Servers on a private network that may be read all the same: `NAME`, or `NAME:PORT` for one port only.
     """
 
     roots: tuple[Path, ...] = ()
     hosts: tuple[str, ...] = ()
 
     def check(self, uri: str) -> None:
-        """Refuse what lies outside.
-
-        An address is refused if any of its server's addresses is not a public one, and so is one that redirects to
-        such a server; names are looked up at each check. A hostile server that answers the reader differently from
-        this check can still lead elsewhere: keep untrusted addresses out of archives.
+        """Refuse what lies outside. Costs one look-up of a name, or of a path's links; nothing is opened.
 
         Raises:
-            NotAllowedError: Outside.
+            OutOfReachError: Outside.
             SourceError: The server's name is not known.
         """
         if is_url(uri):
-            self._check_host(urlsplit(uri).hostname or "")
-            _follow(self, uri, int(time.monotonic() / TRUST_S))
+            self.addresses(*server_of(uri))
         else:
-            self._check_file(uri)
+            self.check_file(uri)
 
-    def _check_file(self, uri: str) -> None:
-        real = Path(os.path.realpath(uri))
-        roots = self.roots or (Path(uri).parent,)
+    def check_file(self, path: str | os.PathLike[str], home: Path | None = None) -> None:
+        """Refuse a file outside the roots or, where there are none, outside `home`: by default its own folder.
+
+        Raises:
+            OutOfReachError: Outside.
+        """
+        real = Path(os.path.realpath(path))
+        roots = self.roots or (home or Path(path).parent,)
         if not any(real.is_relative_to(os.path.realpath(root)) for root in roots):
-            raise NotAllowedError(
-                f"scene {Path(uri).name!r} lies outside the folders that this server reads",
-                hint="The operator may add its folder: geoglot serve --root FOLDER",
+            raise OutOfReachError(
+                f"{os.fspath(path)!r} lies outside the folders that may be read, in {str(real.parent)!r}",
+                hint="If that is meant, allow its folder: --root FOLDER",
             )
 
-    def _check_host(self, host: str) -> None:
-        if host in self.hosts:
-            return
+    def addresses(self, host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
+        """Where a server is, as (address family, socket address), to be connected to without another look-up.
+
+        Raises:
+            OutOfReachError: Any of its addresses is not a public one, and the server is not among `hosts`.
+            SourceError: The name is not known.
+        """
         try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise SourceError(f"the server {host!r} is not known: {error}", hint="Check the network.") from error
-        if not all(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]).is_global for entry in found):
-            raise NotAllowedError(
-                f"the scene lies on a private network, at {host!r}",
-                hint="The operator may allow the server: geoglot serve --allow-host NAME",
+        if not {host, f"{host}:{port}"} & set(self.hosts) and not all(_is_public(str(e[4][0])) for e in found):
+            raise OutOfReachError(
+                f"{host!r} is on a private network",
+                hint=f"If that is meant, allow it: --allow-host {host}",
             )
+        return [(int(entry[0]), (str(entry[4][0]), port)) for entry in found]
 
 
-class _Watched(HTTPRedirectHandler):
-    """Follows a redirect only to where the reader may go."""
+def _is_public(address: str) -> bool:
+    """Whether an address is on the internet; one that is wrapped in another counts as what it wraps."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = (
+            ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None)
+        )
+        if inner is not None:
+            ip = inner
+    return ip.is_global and not ip.is_multicast
 
-    def __init__(self, reach: Reach) -> None:
-        self._reach = reach
 
-    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
-        """See urllib."""
-        self._reach._check_host(urlsplit(newurl).hostname or "")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+PUBLIC = Reach()
+"""Servers on the internet, and of files each scene's own folder."""
 
 
-@functools.lru_cache(1024)
-def _follow(reach: Reach, uri: str, when: int) -> None:
-    """Ask for one byte, and go where the answer leads; `when` makes the cache forget.
+def given(*uris: str) -> Reach:
+    """PUBLIC and the servers that are named outright: who names an address means it, but not where it leads."""
+    return Reach(hosts=tuple("{}:{}".format(*server_of(uri)) for uri in uris if is_url(uri)))
+
+
+def server_of(url: str) -> tuple[str, int]:
+    """Name and port of an address.
 
     Raises:
-        NotAllowedError: It leads to a private network.
+        SourceError: It has none.
     """
     try:
-        build_opener(_Watched(reach)).open(Request(uri, headers={"Range": "bytes=0-0"}), timeout=10).close()
-    except (OSError, ValueError):
-        return  # it leads nowhere; who reads the scene is told why
+        parts = urlsplit(url)
+        return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        raise SourceError(f"{url[:200]!r} is no web address: {error}", hint="Check it.") from error

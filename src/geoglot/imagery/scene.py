@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -16,23 +14,20 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
-import rasterio
 import rasterio.windows
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from geoglot.errors import EmptySceneError, SceneTooLargeError, UnreadableSceneError, UsageError
-from geoglot.imagery.addresses import Source, fingerprint, is_url
+from geoglot.errors import EmptySceneError, UsageError
+from geoglot.imagery.addresses import Source, fingerprint
 from geoglot.imagery.earth import EarthFrame, Georeference, georeference
-from geoglot.imagery.formats import WHOLE_DRIVERS, driver_of
 from geoglot.imagery.grid import Strip
+from geoglot.imagery.limits import Limits
+from geoglot.imagery.opening import CACHE_BYTES, gdal_calls, open_raster
 from geoglot.imagery.provenance import date_of, sensor_of
+from geoglot.imagery.reach import Reach, is_url
 from geoglot.imagery.render import Rendering, choose_rendering
 from geoglot.types import Chip, SceneInfo, Window, chip_id
-
-CACHE_BYTES = 24 * 2**20
-"""GDAL's block cache: thirty RGB tiles of 512 px, more than neighbouring patches share."""
 
 SAMPLE_SIDE_PX = 768
 """The stretch is fitted on at most this many pixels squared."""
@@ -41,19 +36,6 @@ SAMPLE_WINDOWS = 64
 SAMPLE_WINDOW_PX = 128
 DIRECT_SAMPLE_PIXELS = 16_000_000
 """Without overviews, larger scenes are sampled by windows instead of being read from end to end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Sizes above which a scene is refused before any pixel is decoded.
-
-    Attributes:
-        max_pixels: Width times height of any raster.
-        max_memory_pixels: Pixels that must be decoded at once: all of a PNG, JPEG or WebP; one block of the others.
-    """
-
-    max_pixels: int = 20_000_000_000
-    max_memory_pixels: int = 300_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +51,15 @@ class Pixels:
     valid: NDArray[np.bool_]
 
 
-def open_scene(source: Source | str | os.PathLike[str], limits: Limits | None = None) -> Scene:
+def open_scene(
+    source: Source | str | os.PathLike[str], limits: Limits | None = None, reach: Reach | None = None
+) -> Scene:
     """Open a raster; close it with `close()` or a `with` block.
 
     Cost: reads the header only. No georeference means no CRS, no ground sample distance and no footprint.
 
     Raises:
+        OutOfReachError: It lies outside the reach, or leads there.
         UnreadableSceneError: Corrupt, mislabelled, not an accepted format, or pixels that are not numbers.
         EmptySceneError: The file is empty or the raster has no pixels.
         SceneTooLargeError: Over a limit.
@@ -83,60 +68,13 @@ def open_scene(source: Source | str | os.PathLike[str], limits: Limits | None = 
     if not isinstance(source, Source):
         text = os.fspath(source)
         source = Source(text if is_url(text) else str(Path(text).absolute()))
-    mark = fingerprint(source.uri)
-    driver = driver_of(source.uri)
-    with _gdal(source.uri):
-        dataset = rasterio.open(source.uri if is_url(source.uri) else Path(source.uri), driver=driver)
+    mark = fingerprint(source.uri, reach)
+    dataset = open_raster(source.uri, reach, limits)
     try:
-        _check_size(dataset, source.uri, limits or Limits())
         return Scene(dataset, source, mark)
     except BaseException:
         dataset.close()
         raise
-
-
-@contextmanager
-def _gdal(uri: str) -> Iterator[None]:
-    """GDAL's settings for one call, and its errors as ours."""
-    remote = is_url(uri)
-    options: dict[str, Any] = {
-        "GDAL_CACHEMAX": CACHE_BYTES,
-        # A local folder is not listed for each file, but .ovr, .msk and .aux.xml beside it are looked for by name.
-        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR" if remote else "TRUE",
-        # A cut-off JPEG is an error, not a picture with a grey bottom.
-        "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
-        # GDAL's short cut for whole PNGs does not notice that the end is missing.
-        "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
-        "GDAL_HTTP_TIMEOUT": "30",
-        "GDAL_HTTP_MAX_RETRY": "2",
-    }
-    try:
-        with rasterio.Env(**options), warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            yield
-    except (RasterioError, MemoryError) as error:
-        reason = " ".join(str(error.__cause__ or error).split()) or type(error).__name__
-        raise UnreadableSceneError(f"cannot read {uri!r}: {reason}", hint="The file is damaged or cut off.") from error
-
-
-def _check_size(dataset: Any, uri: str, limits: Limits) -> None:
-    width, height = dataset.width, dataset.height
-    if width < 1 or height < 1 or dataset.count < 1:
-        raise EmptySceneError(f"{uri!r} has {width} x {height} pixels in {dataset.count} bands")
-    if width * height > limits.max_pixels:
-        raise SceneTooLargeError(
-            f"{uri!r} declares {width} x {height} pixels, over the limit of {limits.max_pixels:,} (max_pixels)",
-            hint="Cut it into parts.",
-        )
-    rows, columns = (height, width) if dataset.driver in WHOLE_DRIVERS else dataset.block_shapes[0]
-    if rows * columns > limits.max_memory_pixels:
-        raise SceneTooLargeError(
-            f"{uri!r} must be decoded {columns} x {rows} pixels at once, over the limit of "
-            f"{limits.max_memory_pixels:,} (max_memory_pixels)",
-            hint="Write it as a tiled GeoTIFF: rio convert --co TILED=YES in out.tif",
-        )
-    if np.dtype(dataset.dtypes[0]).kind == "c":
-        raise UnreadableSceneError(f"{uri!r} holds complex numbers", hint="Write amplitude or intensity first.")
 
 
 class Scene:
@@ -145,7 +83,7 @@ class Scene:
     def __init__(self, dataset: Any, source: Source, mark: str) -> None:
         """Use `open_scene`."""
         self._dataset = dataset
-        with _gdal(source.uri):
+        with gdal_calls(source.uri):
             self._georeference = georeference(dataset.crs.to_wkt() if dataset.crs else None, dataset.transform)
             self.info = _describe(dataset, source, mark, self._georeference)
             self._flags = dataset.mask_flag_enums[0]
@@ -237,13 +175,14 @@ class Scene:
     @cached_property
     def _chosen(self) -> Rendering:
         data = self._dataset
-        return choose_rendering(
-            dtype=data.dtypes[0],
-            colours=[colour.name for colour in data.colorinterp],
-            descriptions=data.descriptions,
-            sensor=self.info.sensor,
-            palette=data.colormap(1) if data.colorinterp[0] == ColorInterp.palette else None,
-        )
+        with gdal_calls(self.info.uri):
+            return choose_rendering(
+                dtype=data.dtypes[0],
+                colours=[colour.name for colour in data.colorinterp],
+                descriptions=data.descriptions,
+                sensor=self.info.sensor,
+                palette=data.colormap(1) if data.colorinterp[0] == ColorInterp.palette else None,
+            )
 
     def _values(self, window: Window, size: tuple[int, int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Raw pixels [bands, H, W] of the rendering's bands and their validity [H, W]."""
@@ -256,7 +195,7 @@ class Scene:
             "out_shape": size,
             "resampling": Resampling.nearest if self._chosen.palette is not None else how,
         }
-        with _gdal(self.info.uri):
+        with gdal_calls(self.info.uri):
             wanted = [*bands, alpha] if alpha else bands
             values = data.read(wanted, **{**options, "out_shape": (len(wanted), *size)})
             if alpha:
@@ -303,7 +242,7 @@ class Scene:
         high, wide = data.block_shapes[0]
         rows, columns = -(-data.height // high), -(-data.width // wide)
         band = self._chosen.bands[0]
-        with _gdal(self.info.uri):
+        with gdal_calls(self.info.uri):
             present = np.array(
                 [
                     [data.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", bidx=band) is not None for x in range(columns)]

@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from geoglot.errors import SourceError
-from geoglot.imagery.addresses import SUFFIXES, Source, is_url
+from geoglot.imagery.addresses import SUFFIXES, Source
+from geoglot.imagery.reach import Reach, given, is_url
 from geoglot.imagery.stac import sources_of
 
 STAC_SUFFIXES = frozenset({".json", ".geojson"})
 
 
-def find_sources(spec: str | Path, *, recursive: bool = True) -> list[Source]:
+def find_sources(spec: str | Path, *, recursive: bool = True, reach: Reach | None = None) -> list[Source]:
     """List the rasters that a folder, file, glob or STAC document stands for.
 
     A folder lists raster suffixes only, and leaves out hidden files and side images: `a.mask.png` beside `a.tif`
@@ -24,16 +25,19 @@ def find_sources(spec: str | Path, *, recursive: bool = True) -> list[Source]:
     Args:
         spec: Path, glob pattern or http(s) URL.
         recursive: Also list folders inside a folder. `**` in a glob is always recursive.
+        reach: Where a STAC document, and what it links to, may be; by default its own folder or server, see `given`.
 
     Returns:
         Sources sorted and unique by uri; never empty.
 
     Raises:
+        OutOfReachError: An address, or a link of a STAC document, leads where nothing may be read.
         SourceError: Nothing there, not readable, not STAC, or nothing in it is a raster.
     """
     text = os.fspath(spec)
+    reach = reach or given(text)
     if is_url(text):
-        return _finish(_from_url(text), text)
+        return _finish(_from_url(text, reach), text)
     path = Path(text).expanduser()
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
@@ -44,7 +48,7 @@ def find_sources(spec: str | Path, *, recursive: bool = True) -> list[Source]:
     if is_folder:
         return _finish((Source(str(p)) for p in _without_sidecars(_walk(path.resolve(), recursive))), text)
     if is_file:
-        return _finish(_from_file(path.resolve()), text)
+        return _finish(_from_file(path.resolve(), reach), text)
     if glob.has_magic(text):
         return _finish(_from_glob(str(path)), text)
     raise SourceError(f"there is nothing at {text!r}", hint="Give a folder, a raster, a glob or a STAC document.")
@@ -60,17 +64,17 @@ def _finish(sources: Iterable[Source], spec: str) -> list[Source]:
     return [unique[uri] for uri in sorted(unique)]
 
 
-def _from_url(url: str) -> Iterable[Source]:
+def _from_url(url: str, reach: Reach) -> Iterable[Source]:
     suffix = Path(urllib.parse.urlsplit(url).path).suffix.lower()
     if suffix in SUFFIXES:
         return [Source(url)]
-    return sources_of(url)
+    return sources_of(url, reach)
 
 
-def _from_file(path: Path) -> Iterable[Source]:
+def _from_file(path: Path, reach: Reach) -> Iterable[Source]:
     if path.suffix.lower() not in STAC_SUFFIXES:
         return [Source(str(path))]
-    return sources_of(str(path))
+    return sources_of(str(path), reach)
 
 
 def _from_glob(pattern: str) -> Iterable[Source]:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.errors import NotThereError, TooLargeError, UsageError
+from geoglot.imagery.opening import gdal_calls, open_raster
 from geoglot.imagery.render import Rendering
-from geoglot.imagery.scene import Pixels, Scene, _gdal
+from geoglot.imagery.scene import Pixels, Scene
 
 TILE_PX = 256
 MAX_ZOOM = 24
@@ -74,7 +75,7 @@ def _reader(dataset: Any, uri: str) -> Iterator[Any]:
     from rio_tiler.errors import NoOverviewWarning
     from rio_tiler.io import Reader
 
-    with _gdal(uri), warnings.catch_warnings():
+    with gdal_calls(uri), warnings.catch_warnings():
         warnings.simplefilter("ignore", NoOverviewWarning)
         yield Reader(None, dataset=dataset)
 
@@ -147,11 +148,10 @@ def raster_tile(file: Path, z: int, x: int, y: int, band: int = 1) -> bytes | No
         NotThereError: No such band, or the raster has no place on the earth.
         UnreadableSceneError: The file is damaged.
     """
-    import rasterio
     from rasterio.enums import ColorInterp
 
     check_tile(z, x, y)
-    with _gdal(str(file)), rasterio.open(file, driver="GTiff") as dataset, _reader(dataset, str(file)) as reader:
+    with open_raster(str(file)) as dataset, _reader(dataset, str(file)) as reader:
         _check_layer(dataset, file, band)
         if not reader.tile_exists(x, y, z):
             return None
@@ -176,10 +176,9 @@ def raster_facts(file: Path, band: int = 1) -> tuple[Box, float, int, int, str]:
         NotThereError: No such band, or the raster has no place on the earth.
         UnreadableSceneError: The file is damaged.
     """
-    import rasterio
     from rasterio.warp import transform_bounds
 
-    with _gdal(str(file)), rasterio.open(file, driver="GTiff") as dataset:
+    with gdal_calls(str(file)), open_raster(str(file)) as dataset:
         _check_layer(dataset, file, band)
         west, south, east, north = transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
         map_m = ((east - west) % 360 or 360) / 360 * EARTH_M / dataset.width

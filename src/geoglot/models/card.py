@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from geoglot.config import from_table, read_toml
 from geoglot.errors import ModelFileError, ModelNotFoundError, UsageError
-from geoglot.models.towers.architecture import Architecture
+from geoglot.files import sha256
+from geoglot.models.towers.architecture import Architecture, identity_of
 from geoglot.models.zoo.origin import NO_DOUBTS, Doubts, Licence, Preprocess, Source, TokenizerSource
 
 CARD_FILE = "card.toml"
@@ -88,7 +89,8 @@ class Card:
     def fingerprint(self) -> str:
         """16 hex digits over weights, tokenizer, shape and preprocessing: equal means that vectors are comparable."""
         parts = [str(self.image_px), str(self.dim), *(f"{role}:{sha}" for role, (_, sha) in sorted(self.files.items()))]
-        parts += [json.dumps(asdict(part), sort_keys=True) for part in (self.architecture, self.preprocess) if part]
+        described = (identity_of(part) for part in (self.architecture, self.preprocess) if part)
+        parts += [json.dumps(values, sort_keys=True) for values in described]
         return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
     @property
@@ -126,18 +128,12 @@ class Card:
             ModelFileError: A file is missing or differs.
         """
         for role, (name, expected) in self.files.items():
-            found = sha256(self.file(role))
-            if found != expected:
+            digest = sha256(self.file(role))
+            if digest != expected:
                 raise ModelFileError(
-                    f"{name} of model {self.name!r} is damaged: sha256 {found[:12]}…, the card says {expected[:12]}…",
+                    f"{name} of model {self.name!r} is damaged: sha256 {digest[:12]}…, the card says {expected[:12]}…",
                     hint="Copy or install the model again.",
                 )
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file; constant memory."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_card(folder: Path) -> Card:

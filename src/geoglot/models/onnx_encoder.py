@@ -75,7 +75,7 @@ class LightEncoder:
         path = self.card.file(role)
         try:
             return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except onnxruntime.capi.onnxruntime_pybind11_state.OnnxRuntimeException as error:
+        except _load_errors() as error:
             raise ModelFileError(f"{path} is not a model that ONNX Runtime can load: {error}") from error
 
     def encode_images(self, images: Images) -> Vectors:
@@ -138,6 +138,14 @@ class LightEncoder:
         if text is None or text.kind == "siglip":
             return rows.ids
         return np.ascontiguousarray(rows.ids[:, : max(_SHORTEST, int(rows.lengths.max()))])
+
+
+def _load_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises on a file it cannot load; its exceptions have no base of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = "Fail InvalidArgument InvalidGraph InvalidProtobuf NoModel NoSuchFile NotImplemented RuntimeException"
+    return tuple(getattr(state, name) for name in names.split())
 
 
 def _keep_nothing(options: onnxruntime.SessionOptions) -> None:

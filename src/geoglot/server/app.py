@@ -11,7 +11,6 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from geoglot import __version__
 from geoglot.errors import MissingExtraError, UsageError
 from geoglot.server import errors
 from geoglot.server.archives import ArchivePool
@@ -20,6 +19,7 @@ from geoglot.server.middleware import Gate
 from geoglot.server.routes import jobs, operations, pictures, stac
 from geoglot.server.settings import Settings
 from geoglot.server.webpage import PageFiles, has_page
+from geoglot.version import __version__
 
 TIDY_S = 30.0
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from geoglot.archive.archive import Archive
 from geoglot.archive.manifest import read_manifest
 from geoglot.errors import ArchiveError, GeoglotError, NotThereError, UsageError
+from geoglot.imagery.reach import Reach
 from geoglot.models.encoder import DualEncoder
 from geoglot.models.load import load_encoder
 
@@ -95,6 +96,12 @@ class ArchivePool:
         archive = Archive.open(path, self._encoders[model])
         archive.prepare()
         return archive
+
+    def hold_to(self, reach: Reach) -> None:
+        """Let scenes be opened only within a reach: those of the states at hand, and so of the later ones."""
+        for entry in self._entries.values():
+            for state in entry.states:
+                state.reach = reach
 
     def entries(self) -> tuple[ServedArchive, ...]:
         """All of them, in the order they were given."""

@@ -35,6 +35,7 @@ class ServerContext:
     def __init__(self, pool: ArchivePool, settings: Settings) -> None:
         self.pool = pool
         self.settings = settings
+        pool.hold_to(settings.reach)
         self.metrics = Metrics()
         self.renderings = Renderings()
         self.closing = threading.Event()
@@ -98,8 +99,7 @@ class ServerContext:
             NotAllowedError: It lies outside the server's reach.
             SceneError, SourceError: It cannot be read.
         """
-        self.settings.reach.check(info.uri)
-        with open_again(info) as scene:
+        with open_again(info, self.settings.reach) as scene:
             self.renderings.settle(scene)
             yield scene
 

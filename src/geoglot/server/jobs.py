@@ -20,7 +20,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from geoglot.archive.manifest import write_atomically
 from geoglot.errors import (
     ExpiredError,
     GeoglotError,
@@ -30,6 +29,7 @@ from geoglot.errors import (
     TooLongError,
     TooManyError,
 )
+from geoglot.files import take_lock, write_atomically
 from geoglot.server.errors import problem_of
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "expired"]
@@ -298,18 +298,13 @@ class JobBoard:
 
 def _claim(folder: Path) -> Any:
     """The folder's lock, which the system lets go when the process ends, however it ends."""
-    from filelock import FileLock, Timeout
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / "lock")
-        lock.acquire(timeout=2)
-    except Timeout as error:
-        raise StorageError(
-            f"another server keeps its jobs in {folder}", hint="Choose another: --state FOLDER"
-        ) from error
     except OSError as error:
         raise StorageError(f"cannot write {folder}: {error}", hint="Choose another: --state FOLDER") from error
+    lock = take_lock(folder / "lock", wait_s=2.0)
+    if lock is None:
+        raise StorageError(f"another server keeps its jobs in {folder}", hint="Choose another: --state FOLDER")
     return lock
 
 

@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from geoglot.imagery.limits import UPLOAD, Limits
 from geoglot.imagery.reach import Reach
-from geoglot.imagery.scene import Limits
 from geoglot.server.webpage import Basemap
 
 
@@ -51,7 +51,7 @@ class Settings:
     basemap: Basemap | None = None
     max_body: int = 1_000_000
     max_upload: int = 20_000_000
-    upload_limits: Limits = Limits(max_pixels=50_000_000, max_memory_pixels=50_000_000)  # noqa: RUF009  frozen
+    upload_limits: Limits = UPLOAD
     max_picture_px: int = 16_777_216
     max_jobs: int = 20
     job_threads: int = 1

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from geoglot.archive.archive import Archive
 from geoglot.archive.request import Question
 from geoglot.errors import UsageError
+from geoglot.models.encoder import DualEncoder
 from geoglot.tasks.registry import option
 
 MAX_LABELS = 64
@@ -53,15 +54,25 @@ def label_vectors(archive: Archive, labels: Sequence[str]) -> Vectors:
         UsageError: Fewer than two labels or more than MAX_LABELS, a label twice, or an archive without its model.
         QueryError: A label is empty, or no word of it is known to the model.
     """
+    if archive.encoder is None:
+        raise UsageError("the archive was opened without a model", hint="Archive.open(path, load_encoder(name))")
+    return encode_labels(archive.encoder, labels)
+
+
+def encode_labels(encoder: DualEncoder, labels: Sequence[str]) -> Vectors:
+    """Unit vectors of labels, float32 [K, D].
+
+    Raises:
+        UsageError: Fewer than two labels or more than MAX_LABELS, or a label twice.
+        QueryError: A label is empty, or no word of it is known to the model.
+    """
     if not 2 <= len(labels) <= MAX_LABELS:
         raise UsageError(
             f"{len(labels)} labels are given; 2 to {MAX_LABELS} are possible", hint="Name what may be there."
         )
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise UsageError(f"the label {twice[0]!r} is given twice", hint="Leave one out.")
-    if archive.encoder is None:
-        raise UsageError("the archive was opened without a model", hint="Archive.open(path, load_encoder(name))")
-    return archive.encoder.encode_texts(list(labels))
+    return encoder.encode_texts(list(labels))
 
 
 def temperature(archive: Archive) -> float:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from geoglot.errors import ModelFileError
-from geoglot.models.card import CARD_FILE, Card, sha256
+from geoglot.files import sha256
+from geoglot.models.card import CARD_FILE, Card
 from geoglot.models.checkpoints.convert import FILE, write_safetensors
 from geoglot.models.checkpoints.fold import LONG, SHORT, TABLE, stretch_positions
 from geoglot.models.peft.files import save_parts

@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from geoglot import __version__
 from geoglot.data.pairs import PairSet
 from geoglot.errors import StorageError, UsageError
+from geoglot.files import replacing, write_atomically
 from geoglot.training.distributed import World
 from geoglot.training.loop_config import MAY_CHANGE
+from geoglot.version import __version__
 
 RUN, LAST, BEST, FINAL = "run.json", "last.pt", "best.pt", "final.pt"
+MAKE_ROOM = "Make room; the run can be resumed."
 
 
 def facts_of(recipe: str, config: object, sets: Sequence[PairSet], world: World) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def environment(world: World) -> dict[str, Any]:
 
 def write_facts(out: Path, facts: Mapping[str, Any]) -> None:
     """Write `run.json`."""
-    _replace(out / RUN, lambda path: path.write_text(json.dumps(facts, indent=2) + "\n"))
+    write_atomically(out / RUN, (json.dumps(facts, indent=2) + "\n").encode())
 
 
 def read_facts(file: Path) -> dict[str, Any]:
@@ -120,22 +122,14 @@ def save(file: Path, state: Mapping[str, Any]) -> None:
     Raises:
         StorageError: The disk is full.
     """
-    _replace(file, lambda path: torch.save(dict(state), path))
+    try:
+        with replacing(file, hint=MAKE_ROOM) as part:
+            torch.save(dict(state), part)
+    except RuntimeError as error:  # so PyTorch reports a full disk
+        raise StorageError(f"cannot write {file}: {error}", hint=MAKE_ROOM) from error
 
 
 def load(file: Path, device: torch.device) -> dict[str, Any]:
     """Read what `save` wrote; never runs code."""
     state: dict[str, Any] = torch.load(file, weights_only=True, map_location=device)
     return state
-
-
-def _replace(file: Path, write: Any) -> None:
-    half = file.with_name(file.name + ".half")
-    try:
-        write(half)
-        with half.open("rb") as stream:
-            os.fsync(stream.fileno())
-        half.replace(file)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-        half.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {file}: {error}", hint="Make room; the run can be resumed.") from error

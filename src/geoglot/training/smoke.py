@@ -14,7 +14,7 @@ from PIL import Image
 
 from geoglot.data.drawn import draw_sample
 from geoglot.data.regions import RegionSource
-from geoglot.models.card import sha256
+from geoglot.files import sha256
 from geoglot.models.checkpoints.convert import FILE, write_safetensors
 from geoglot.models.tokenizers.concepts import ConceptTokenizer
 from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape

@@ -12,7 +12,6 @@ end.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections import Counter
@@ -25,12 +24,13 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from geoglot import __version__
 from geoglot.data.regions.captions import Captioner, Captions, TemplateCaptioner
 from geoglot.data.regions.categories import CategoryIds, category_ids
 from geoglot.data.regions.mgrs import FILE, FOLDER, NO_CATEGORY
 from geoglot.data.regions.schema import Region, RegionRecord, RegionSet
 from geoglot.errors import StorageError, UsageError
+from geoglot.files import write_atomically
+from geoglot.version import __version__
 
 MANIFEST, PART = "manifest.json", "records.part.jsonl"
 Row = dict[str, Any]
@@ -289,9 +289,7 @@ def _storing(out: Path) -> Iterator[None]:
 
 def _replace(file: Path, content: object) -> None:
     """Write JSON so that there is either the old file or the whole new one."""
-    new = file.with_suffix(".new")
-    new.write_text(json.dumps(content, ensure_ascii=False, indent=1), "utf-8")
-    os.replace(new, file)  # noqa: PTH105
+    write_atomically(file, json.dumps(content, ensure_ascii=False, indent=1).encode())
 
 
 def _json(file: Path) -> Row:

@@ -91,13 +91,14 @@ def outline_mask(scene: Scene) -> Pixels:
         SampleError: No such file, no polygons, or a raster without a georeference.
         SceneError: The raster cannot be read.
     """
-    import rasterio
     from rasterio.errors import RasterioError
     from rasterio.features import rasterize
     from rasterio.warp import transform_geom
 
+    from geoglot.imagery.opening import open_raster
+
     valid = _read(scene)[1]
-    with rasterio.open(scene.image) as dataset:
+    with open_raster(str(scene.image)) as dataset:
         crs, transform = dataset.crs, dataset.transform
     if crs is None:
         raise SampleError(f"{scene.image} has no georeference, so that its outlines have no place")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from geoglot.errors import ModelFileError, StorageError, UsageError
+from geoglot.errors import ModelFileError, UsageError
+from geoglot.files import replacing
 from geoglot.models.card import Card
 from geoglot.models.checkpoints.fold import LONG, SHORT
 from geoglot.models.checkpoints.load import ACTIVATION_KEY, CHOOSE, Loaded, load_checkpoint
@@ -41,19 +41,11 @@ def write_safetensors(tensors: Mapping[str, Tensor], path: str | Path, metadata:
         StorageError: It cannot be written.
     """
     path = Path(path)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # wide numbers first: all aligned
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(_header({name: tensors[name] for name in names}, metadata))
-            for name in names:
-                file.write(_bytes(tensors[name]))
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        hint = "Check the free space and the folder's rights."
-        raise StorageError(f"cannot write {path}: {error}", hint=hint) from error
+    with replacing(path, hint="Check the free space and the folder's rights.") as part, part.open("wb") as file:
+        file.write(_header({name: tensors[name] for name in names}, metadata))
+        for name in names:
+            file.write(_bytes(tensors[name]))
     return path
 
 

@@ -145,17 +145,24 @@ def _xlmr(shapes: Shapes) -> TextShape:
 def differences(found: Detected, wanted: Architecture) -> list[str]:
     """Where a file contradicts an architecture, each with both values; empty when it fits.
 
-    Not compared, for shapes do not tell: heads, the activation, pixels beyond the last whole patch, XLM-R's context.
+    Not compared, for shapes do not tell: heads, the activation, masks, where a text is read off; nor pixels beyond the
+    last whole patch, and XLM-R's context.
     """
     pairs: list[tuple[str, object, object]] = []
-    for field in ("kind", "pooling", "patch_px", "grid", "width", "layers", "mlp_width"):
+    for field in ("kind", "patch_px", "grid", "width", "layers", "mlp_width"):
         pairs.append((f"image {field}", getattr(found.vision, field), getattr(wanted.vision, field)))
+    pairs.append(("image pooling", found.vision.pooling, _seen(wanted.vision)))
     same_text = found.text.kind == wanted.text.kind
     for field in ("kind", "context", "vocabulary", "width", "layers", "mlp_width", "hidden"):
         if field != "context" or not (same_text and found.text.kind == "xlmr"):
             pairs.append((f"text {field}", getattr(found.text, field), getattr(wanted.text, field)))
     pairs.append(("dim", found.dim, wanted.dim))
     return [f"{what} {has} in the file, {wants} wanted" for what, has, wants in pairs if has != wants]
+
+
+def _seen(vision: VisionShape) -> str:
+    """The pooling that shapes show: a "vit" with class token has the same ones when its patches are averaged."""
+    return "cls" if vision.kind == "vit" and vision.pooling == "mean" else vision.pooling
 
 
 def model_name(vision: VisionShape) -> str:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from geoglot.models.checkpoints.fold import fold_positions
 from geoglot.models.checkpoints.names import Layout, to_canonical
 from geoglot.models.checkpoints.open import Opened, open_checkpoint
 from geoglot.models.towers.architecture import Activation, Architecture, TextShape, VisionShape
+from geoglot.models.zoo.origin import Preprocess
 
 log = logging.getLogger("geoglot.models")
 
@@ -40,6 +41,7 @@ class Loaded:
         layout: How the file named them.
         source: Who said the activation.
         notes: What was decided by a rule, renamed, folded or left out.
+        preprocess: What the configuration beside it says of the input; None where it says nothing.
     """
 
     tensors: dict[str, Tensor]
@@ -47,6 +49,7 @@ class Loaded:
     layout: Layout
     source: str
     notes: tuple[str, ...]
+    preprocess: Preprocess | None = None
 
     @property
     def summary(self) -> str:
@@ -97,7 +100,8 @@ def load_checkpoint(
         _check_card(found, stated, architecture, opened.path)
     tensors = fold_positions(to_canonical(opened.tensors, found.layout))
     _check_strict(tensors, architecture, opened.path)
-    loaded = Loaded(tensors, architecture, found.layout, source, (*opened.notes, *found.notes))
+    notes = (*opened.notes, *found.notes)
+    loaded = Loaded(tensors, architecture, found.layout, source, notes, stated.preprocess if stated else None)
     log.info("%s", loaded.summary)
     return loaded
 
@@ -140,6 +144,8 @@ def _complete(found: Detected, stated: Stated | None, path: Path) -> Detected:
         text = replace(text, heads=stated.text_heads or text.heads)
         if text.kind == "xlmr":
             text = replace(text, context=stated.context or text.context)
+        vision, text = _settled(vision, text, stated)
+        _check_stated(found, stated, path)
     for tower, width, heads in (("image", vision.width, vision.heads), ("text", text.width, text.heads)):
         if heads == 0 or (width % heads and not (tower == "image" and vision.kind == "resnet")):
             raise ModelFileError(
@@ -154,16 +160,54 @@ def _complete(found: Detected, stated: Stated | None, path: Path) -> Detected:
     return replace(found, vision=vision, text=text)
 
 
+def _settled(vision: VisionShape, text: TextShape, stated: Stated) -> tuple[VisionShape, TextShape]:
+    """Pooling and masks, which no shape shows; what is as the towers' kinds have it stays "own"."""
+    if vision.kind == "vit" and vision.pooling == "cls":
+        pooling: Literal["cls", "mean"] = "mean" if stated.mean_pooling else "cls"
+        vision = replace(vision, pooling=pooling, ln_pre=stated.ln_pre, ln_pooled=stated.ln_pooled)
+    if stated.text_pooling not in (None, text.read_at):
+        text = replace(text, pooling=stated.text_pooling, end_id=stated.end_id)
+    if stated.causal not in (None, text.causal):
+        text = replace(text, mask="causal" if stated.causal else "none")
+    return vision, text
+
+
+def _check_stated(found: Detected, stated: Stated, path: Path) -> None:
+    """The configuration's sizes are the file's; its norms have the constant of their kind."""
+    has = {f"image {name}": getattr(found.vision, name) for name in ("width", "patch_px", "mlp_width")}
+    has |= {f"text {name}": getattr(found.text, name) for name in ("width", "layers", "mlp_width")}
+    wrong = [f"{what} {has[what]} in the weights, {value} in {stated.source}" for what, value in stated.sizes
+             if has[what] != value]  # fmt: skip
+    own = {"image": (1e-6 if found.vision.pooling == "map" else 1e-5, stated.vision_eps)}
+    own |= {"text": (1e-6 if found.text.kind == "siglip" else 1e-5, stated.text_eps)}
+    wrong += [f"the {tower} tower's norms have eps {eps:g}, {kind:g} is built" for tower, (kind, eps) in own.items()
+              if eps not in (None, kind)]  # fmt: skip
+    if wrong:
+        hint = "The configuration belongs to another file, or to a model that geoglot does not build."
+        raise ModelFileError(f"{path} and its configuration disagree: {'; '.join(wrong)}", hint=hint)
+
+
 def _check_card(found: Detected, stated: Stated | None, wanted: Architecture, path: Path) -> None:
     wrong = differences(found, wanted)
     if stated is not None and stated.activation not in {None, wanted.activation}:
         wrong.append(f"activation {stated.activation} in {stated.source}, {wanted.activation} wanted")
+    if stated is not None and not wrong:
+        wrong = _settings_wrong(found, stated, wanted)
     if wrong:
         has, wants = _what(found.vision, found.text), _what(wanted.vision, wanted.text)
         raise ModelFileError(
             f"{path} is {has}, not {wants} as its card says: {'; '.join(wrong)}",
             hint="Take the card that belongs to the file, or load it without a card to see what it is.",
         )
+
+
+def _settings_wrong(found: Detected, stated: Stated, wanted: Architecture) -> list[str]:
+    vision, text = _settled(found.vision, found.text, stated)
+    pairs: list[tuple[str, str, object, object]]
+    pairs = [("image", name, vision, wanted.vision) for name in ("pooling", "ln_pre", "ln_pooled")]
+    pairs += [("text", name, text, wanted.text) for name in ("read_at", "causal", "end_id")]
+    said = [(f"{tower} {name}", getattr(a, name), getattr(b, name)) for tower, name, a, b in pairs]
+    return [f"{what} {has} in {stated.source}, {wants} wanted" for what, has, wants in said if has != wants]
 
 
 def _what(vision: VisionShape, text: TextShape) -> str:

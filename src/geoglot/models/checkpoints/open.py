@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NoReturn
 from torch import Tensor
 
 from geoglot.errors import ModelFileError, ModelNotFoundError, UsageError
+from geoglot.files import sha256 as hash_of
 from geoglot.models.checkpoints.header import read_header
 from geoglot.models.checkpoints.torchscript import read_torchscript
 from geoglot.models.checkpoints.unwrap import unwrap
@@ -88,10 +88,8 @@ def open_checkpoint(path: str | Path, *, sha256: str | None = None) -> Opened:
 
 
 def _check_sum(path: Path, expected: str) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected.lower():
-        raise ModelFileError(f"{path} has the checksum {found}, not {expected}", hint=_AGAIN)
+    if (digest := hash_of(path)) != expected.lower():
+        raise ModelFileError(f"{path} has the checksum {digest}, not {expected}", hint=_AGAIN)
 
 
 def _open_folder(folder: Path) -> Opened:

@@ -18,7 +18,8 @@ import torch
 
 from geoglot.data.glossary import LANGUAGES, concepts, templates
 from geoglot.errors import DisagreementError, ModelFileError
-from geoglot.models.card import CARD_FILE, Card, read_card, sha256
+from geoglot.files import sha256
+from geoglot.models.card import CARD_FILE, Card, read_card
 from geoglot.models.encoder import Images, Vectors
 from geoglot.models.export.graphs import ImageGraph, TextGraph
 from geoglot.models.export.int8 import LADDER, quantize_products

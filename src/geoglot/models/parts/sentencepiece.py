@@ -8,7 +8,7 @@ Implements: Kudo 2018, "Subword Regularization" (arXiv 1804.10959): the most pro
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 _NORMAL, _UNKNOWN, _KINDS = 1, 2, {1, 2, 3, 4}  # SentencePiece.Type; 3 and 4 are marks that texts have no use for
-_SPACE = "\u2581"
+SPACE = "\u2581"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,11 @@ class PieceModel:
     scores: tuple[float, ...]
     unknown: int
     replacements: bytes
+
+    def take(self, ids: Sequence[int]) -> PieceModel:
+        """Some of the pieces, numbered anew in the order of `ids`, which must hold the unknown piece."""
+        pieces, scores = tuple(self.pieces[i] for i in ids), tuple(self.scores[i] for i in ids)
+        return PieceModel(pieces, scores, list(ids).index(self.unknown), self.replacements)
 
 
 def read_pieces(path: Path) -> PieceModel:
@@ -129,5 +134,5 @@ def unigram(model: PieceModel) -> tokenizers.Tokenizer:
             normalizers.Replace(Regex(" {2,}"), " "),
         ]
     )
-    engine.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme="always")
+    engine.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
     return engine

@@ -25,7 +25,7 @@ from geoglot.models.parts.sentencepiece import read_pieces, unigram
 from geoglot.models.parts.sentences import Vectors, batches_of_like_length
 
 WIDTH = 512  # of a word and of a sentence
-START, END = 1, 2  # ids that frame a sentence
+START, END, PAD = 1, 2, 3  # ids that frame a sentence, and one that no text is split into
 _BRANCH = 256  # width of a branch of n-grams
 _ORDERS = ((2, 0), (3, 1), (5, 2))  # words that an n-gram spans, and how many of them lie before
 _PARTS, _PART_ROWS = 17, 7_530  # the table is cut in parts: word i is row i // 17 of part i % 17
@@ -66,6 +66,10 @@ class WordTable:
     def rows(self, ids: NDArray[np.int64]) -> Vectors:
         """Ids of any shape [...] -> float32 [..., 512]."""
         return self.codes[ids] * self.scale[ids][..., None] + self.low[ids][..., None]
+
+    def take(self, ids: NDArray[np.int64]) -> WordTable:
+        """Some of the words, numbered anew."""
+        return WordTable(self.codes[ids], self.scale[ids], self.low[ids])
 
 
 class NGrams(nn.Module):
@@ -154,7 +158,7 @@ class UseEncoder:
 
     def _run(self, sentences: Sequence[list[int]]) -> Vectors:
         longest = max(map(len, sentences))
-        ids = np.array([row + [0] * (longest - len(row)) for row in sentences], np.int64)
+        ids = np.array([row + [PAD] * (longest - len(row)) for row in sentences], np.int64)
         mask = np.arange(longest) < np.array([len(row) for row in sentences])[:, None]
         with torch.inference_mode():
             words = torch.from_numpy(self.words.rows(ids))

@@ -72,6 +72,11 @@ class ConceptTokenizer:
     context: int = 24
     unlearned: frozenset[int] = frozenset()
 
+    @property
+    def vocabulary(self) -> int:
+        """Number of token ids, padding included."""
+        return len(self.names)
+
     def read(self, text: str, language: str | None = None) -> Reading:
         """Understand one text; English wins ties.
 

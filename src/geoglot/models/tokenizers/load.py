@@ -10,9 +10,11 @@ from geoglot.models.tokenizers.protocol import Tokenizer
 
 if TYPE_CHECKING:
     from geoglot.models.card import Card
+    from geoglot.models.tokenizers.concepts import ConceptTokenizer
+    from geoglot.models.tokenizers.unigram import UnigramTokenizer
 
-TokenizerKind = Literal["clip_bpe", "sentencepiece_xlmr", "gemma", "concepts"]
-KINDS: tuple[TokenizerKind, ...] = ("clip_bpe", "sentencepiece_xlmr", "gemma", "concepts")
+TokenizerKind = Literal["clip_bpe", "sentencepiece_xlmr", "gemma", "concepts", "unigram"]
+KINDS: tuple[TokenizerKind, ...] = ("clip_bpe", "sentencepiece_xlmr", "gemma", "concepts", "unigram")
 
 
 def read_tokenizer(path: Path, kind: str, *, context: int, vocabulary: int) -> Tokenizer:
@@ -36,8 +38,8 @@ def read_tokenizer(path: Path, kind: str, *, context: int, vocabulary: int) -> T
         from geoglot.models.tokenizers.clip_bpe import read_clip_bpe
 
         return read_clip_bpe(path, context, vocabulary)
-    if kind == "concepts":
-        return _concepts(path, context, vocabulary)
+    if kind == "concepts" or kind == "unigram":
+        return _made_for(_self_described(path, kind), path, context, vocabulary)
     from geoglot.models.tokenizers.pieces import GEMMA, XLMR, read_pieces
 
     return read_pieces(path, GEMMA if kind == "gemma" else XLMR, context, vocabulary)
@@ -50,22 +52,30 @@ def load_tokenizer(card: Card) -> Tokenizer:
         ModelFileError: See read_tokenizer.
     """
     path = card.file("tokenizer")
-    if card.architecture is None:
-        from geoglot.models.tokenizers.concepts import ConceptTokenizer
-
-        return ConceptTokenizer.load(path)
     kind = card.tokenizer.kind if card.tokenizer else "concepts"
+    if card.architecture is None:
+        return _self_described(path, kind)
     text = card.architecture.text
     return read_tokenizer(path, kind, context=text.context, vocabulary=text.vocabulary)
 
 
-def _concepts(path: Path, context: int, vocabulary: int) -> Tokenizer:
-    from geoglot.models.tokenizers.concepts import ConceptTokenizer
+def _self_described(path: Path, kind: str) -> ConceptTokenizer | UnigramTokenizer:
+    """A tokenizer whose file states its context."""
+    if kind == "unigram":
+        from geoglot.models.tokenizers.unigram import read_unigram
 
-    tokenizer = ConceptTokenizer.load(path)
-    if (tokenizer.context, len(tokenizer.names)) != (context, vocabulary):
+        return read_unigram(path)
+    if kind == "concepts":
+        from geoglot.models.tokenizers.concepts import ConceptTokenizer
+
+        return ConceptTokenizer.load(path)
+    raise ModelFileError(f"a tokenizer of kind {kind!r} needs a card that describes the text tower")
+
+
+def _made_for(tokenizer: ConceptTokenizer | UnigramTokenizer, path: Path, context: int, vocabulary: int) -> Tokenizer:
+    if (tokenizer.context, tokenizer.vocabulary) != (context, vocabulary):
         raise ModelFileError(
-            f"{path.name} makes {len(tokenizer.names)} tokens in rows of {tokenizer.context}; "
+            f"{path.name} makes {tokenizer.vocabulary} tokens in rows of {tokenizer.context}; "
             f"the text tower reads {vocabulary} in rows of {context}",
             hint="Use the tokenizer file that belongs to these weights.",
         )

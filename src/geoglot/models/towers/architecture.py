@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
+TextPooling = Literal["own", "highest", "last", "first", "end"]
+Mask = Literal["own", "causal", "none"]
+RARE = {"rare": True}
+"""Marks a field in which few models differ; at its default it leaves no trace in a model's fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,9 @@ class VisionShape:
         heads: Attention heads (of the pooling layer, for "resnet"; 0 for "convnet").
         mlp_width: Hidden width of the feed-forward layers; 0 for "resnet" and "convnet".
         pooling: "cls" (class token, then projection), "map" (SigLIP's attention pooling, no projection),
-            "attention" (CLIP's ResNet) or "mean" (of all places, then projection: "convnet").
+            "attention" (CLIP's ResNet) or "mean" (of all places, then projection: "convnet", and CLIPA's "vit").
+        ln_pre: A norm stands before the blocks of a "vit" with class token.
+        ln_pooled: The last norm comes after the mean, not before ("vit" with "mean").
     """
 
     kind: Literal["vit", "resnet", "convnet"]
@@ -32,6 +38,8 @@ class VisionShape:
     heads: int
     mlp_width: int
     pooling: Literal["cls", "map", "attention", "mean"]
+    ln_pre: bool = field(default=True, metadata=RARE)
+    ln_pooled: bool = field(default=False, metadata=RARE)
 
     @property
     def grid(self) -> int:
@@ -51,6 +59,10 @@ class TextShape:
         vocabulary: Rows of the token table.
         width, layers, heads, mlp_width: Of the transformer.
         hidden: Width between the two projection layers ("xlmr" only).
+        pooling: Where a "clip" or "siglip" text is read off: "own" as its kind does it, "highest" at the highest id,
+            "last" or "first" position, "end" at the first token `end_id`.
+        mask: What a token sees: "own" as its kind does it, "causal" those before it, "none" all.
+        end_id: See pooling.
     """
 
     kind: Literal["clip", "siglip", "xlmr", "concepts"]
@@ -61,6 +73,21 @@ class TextShape:
     heads: int
     mlp_width: int
     hidden: int = 0
+    pooling: TextPooling = field(default="own", metadata=RARE)
+    mask: Mask = field(default="own", metadata=RARE)
+    end_id: int = field(default=0, metadata=RARE)
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token of a "clip" or "siglip" text sees only those before it."""
+        return self.kind == "clip" if self.mask == "own" else self.mask == "causal"
+
+    @property
+    def read_at(self) -> TextPooling:
+        """The pooling, with "own" replaced by what the kind does."""
+        if self.pooling != "own":
+            return self.pooling
+        return "highest" if self.kind == "clip" else "last"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +104,16 @@ class Architecture:
     text: TextShape
     dim: int
     activation: Activation
+
+
+def identity_of(part: Any) -> dict[str, Any]:
+    """The values of an architecture, or of a part of it, without the rare settings that are at their default.
+
+    What identifies vectors must not change when geoglot learns a setting that the model does not have.
+    """
+    values: dict[str, Any] = {}
+    for one in fields(part):
+        value = getattr(part, one.name)
+        if not (one.metadata.get("rare") and value == one.default):
+            values[one.name] = identity_of(value) if hasattr(value, "__dataclass_fields__") else value
+    return values

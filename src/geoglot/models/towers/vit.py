@@ -50,13 +50,17 @@ class _Vit(nn.Module):
 
 
 class ClipVit(_Vit):
-    """CLIP's: class token, norm before the blocks, projection after them (arXiv 2103.00020)."""
+    """CLIP's: class token, norm before the blocks, projection after them (arXiv 2103.00020).
+
+    With "mean" pooling the image is the mean of its patches, normed before or after, as in CLIPA (arXiv 2305.07017).
+    """
 
     def __init__(self, shape: VisionShape, dim: int, activation: Activation) -> None:
         super().__init__(shape, activation, prefix=1, eps=1e-5)
         scale = shape.width**-0.5
         self.class_embedding = random_table(shape.width, std=scale)
-        self.ln_pre = nn.LayerNorm(shape.width)
+        self.ln_pre = nn.LayerNorm(shape.width) if shape.ln_pre else nn.Identity()
+        self.mean, self.ln_pooled = shape.pooling == "mean", shape.ln_pooled
         self.proj = random_table(shape.width, dim, std=scale)
 
     def _last_input(self, images: Tensor) -> tuple[Tensor, Block, tuple[int, int]]:
@@ -76,9 +80,19 @@ class ClipVit(_Vit):
         out: Tensor = self.ln_post(x) @ self.proj
         return out
 
+    def _mean(self, x: Tensor) -> Tensor:
+        """All tokens after the last block [B, 1 + P, width] -> [B, D]."""
+        patches = x[:, 1:]
+        if self.ln_pooled:
+            return self._project(patches.mean(1))
+        out: Tensor = self.ln_post(patches).mean(1) @ self.proj
+        return out
+
     def forward(self, images: Tensor) -> Tensor:
         """Normalised float [B, 3, H, W] -> [B, D]."""
         x, last, _ = self._last_input(images)
+        if self.mean:
+            return self._mean(last(x))
         normed = last.ln_1(x)
         return self._pooled(x, last, *last.attn.split_few(normed[:, :1], normed))
 
@@ -88,8 +102,11 @@ class ClipVit(_Vit):
         q, k, v = last.attn.split(last.ln_1(x))
         tokens = last.attn.merge(attend(q, k, v, last_block))
         tokens = self._project(last.finish(x, tokens) if keep_residual else tokens)  # [B, 1 + P, D]
-        pooled = self._pooled(x, last, q[:, :, :1], k, v)
-        return Dense(pooled, tokens[:, 1:].reshape(images.shape[0], *grid, -1), tokens[:, 0])
+        patches = tokens[:, 1:].reshape(images.shape[0], *grid, -1)
+        if self.mean:
+            ordinary = last.finish(x, last.attn.merge(F.scaled_dot_product_attention(q, k, v)))
+            return Dense(self._mean(ordinary), patches, None)
+        return Dense(self._pooled(x, last, q[:, :, :1], k, v), patches, tokens[:, 0])
 
 
 class MapPool(nn.Module):

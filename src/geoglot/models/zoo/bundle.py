@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NoReturn
 
-from geoglot.errors import ModelFileError, StorageError, UsageError
-from geoglot.models.card import CARD_FILE, Card, read_card, sha256
+from geoglot.errors import ModelFileError, UsageError
+from geoglot.files import replacing, sha256
+from geoglot.models.card import CARD_FILE, Card, read_card
 from geoglot.models.zoo.registry import find_card
 from geoglot.models.zoo.store import place, writing
 
@@ -43,18 +44,12 @@ def bundle(name: str, out: Path | None = None) -> Path:
     target = (out or Path()) / f"{card.name}.tar" if out is None or out.is_dir() else out
     if target.exists():
         raise UsageError(f"{target} is there already", hint="Delete it, or choose another name with --output.")
-    part = target.with_name(target.name + ".part")
     files = [card.folder / CARD_FILE, *(card.file(role) for role in card.files)]
-    try:
-        sums = "".join(f"{sha256(path)}  {path.name}\n" for path in files).encode()
-        with tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar:
-            _add_bytes(tar, SUMS_FILE, sums)
-            for path in files:
-                _add_file(tar, path)
-        part.replace(target)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+    sums = "".join(f"{sha256(path)}  {path.name}\n" for path in files).encode()
+    with replacing(target) as part, tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as tar:
+        _add_bytes(tar, SUMS_FILE, sums)
+        for path in files:
+            _add_file(tar, path)
     return target
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from geoglot.errors import DownloadError, StorageError
-from geoglot.models.card import sha256
+from geoglot.files import replacing, sha256
 from geoglot.models.zoo.origin import Source
 
 BLOCK = 1 << 20
@@ -279,10 +279,8 @@ def _member(archive: Path, member: str, folder: Path, most: int) -> Path:
         with zipfile.ZipFile(archive) as packed:
             if packed.getinfo(member).file_size > most:
                 raise DownloadError(f"{member} in {archive.name} unpacks to more than {most:,} bytes")
-            part = target.with_name(target.name + ".part")
-            with packed.open(member) as inner, part.open("wb") as outer:
+            with replacing(target) as part, packed.open(member) as inner, part.open("wb") as outer:
                 shutil.copyfileobj(inner, outer, BLOCK)
-            part.replace(target)
     except (KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as e:
         raise DownloadError(f"{archive} does not hold {member}: {e}", hint="Delete it and pull again.") from e
     return target

@@ -14,9 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from geoglot import __version__
 from geoglot.errors import DownloadError, MissingExtraError, ModelFileError, TermsError, UsageError
-from geoglot.models.card import Card, read_card, sha256
+from geoglot.files import sha256
+from geoglot.models.card import Card, read_card
 from geoglot.models.encoder import Images
 from geoglot.models.towers.architecture import Activation, Architecture
 from geoglot.models.zoo.card_toml import card_values, write_card
@@ -32,6 +32,7 @@ from geoglot.models.zoo.registry import (
     split_hub,
 )
 from geoglot.models.zoo.store import downloads, installed_models, is_installed, place, writing
+from geoglot.version import __version__
 
 WEIGHTS_FILE = "model.safetensors"
 TOKENIZERS = {
@@ -270,6 +271,8 @@ def install(
 
     loaded = load_for_card(checkpoint, card, activation=activation)
     values = {**values, "architecture": asdict(loaded.architecture)}
+    if card is None and loaded.preprocess is not None:
+        values["preprocess"] = asdict(loaded.preprocess)
     values["converted"] = _record(checkpoint, fetched, loaded.source)
     with writing(str(values["name"])) as folder:
         write_safetensors(loaded.tensors, folder / WEIGHTS_FILE, {"geoglot.activation": loaded.architecture.activation})

@@ -35,7 +35,7 @@ class TokenizerSource:
         note: What is not certain about it, for people.
     """
 
-    kind: Literal["clip_bpe", "sentencepiece_xlmr", "gemma", "concepts"]
+    kind: Literal["clip_bpe", "sentencepiece_xlmr", "gemma", "concepts", "unigram"]
     repo: str = ""
     file: str = ""
     note: str = ""

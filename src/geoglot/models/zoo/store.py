@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from geoglot.errors import ModelBusyError, StorageError, UsageError
+from geoglot.files import take_lock
 from geoglot.models.card import CARD_FILE
 
 HOME_VARIABLE = "GEOGLOT_HOME"
@@ -93,19 +94,16 @@ def locked(name: str) -> Iterator[None]:
         ModelBusyError: Another process holds it.
         StorageError: The store cannot be written.
     """
-    from filelock import FileLock, Timeout
-
     target = place(name)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(target.parent / f".{name}.lock", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise ModelBusyError(f"another process is writing model {name!r}", hint="Wait until it is done.") from None
+        lock = take_lock(target.parent / f".{name}.lock")
     except OSError as error:
         raise StorageError(
             f"cannot write {target.parent}: {error.strerror or error}", hint=f"Set {HOME_VARIABLE} to another folder."
         ) from error
+    if lock is None:
+        raise ModelBusyError(f"another process is writing model {name!r}", hint="Wait until it is done.")
     try:
         yield
     finally:

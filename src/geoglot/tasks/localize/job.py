@@ -49,7 +49,7 @@ def localize(archive: Archive, request: LocalizeRequest, folder: Path, report: R
     settings = LocalizeSettings(
         parse_sides(request.sides_px), mode=request.mode, finer=request.finer, level=request.level
     )
-    with open_again(find_scene(archive, request.scene)) as scene:
+    with open_again(find_scene(archive, request.scene), archive.reach) as scene:
         plan = make_plan(scene, request.text, settings)
         heats = localize_scene(scene, archive.encoder, request.text, plan, report)
         write_heats(scene, plan, heats, request.text, folder)

@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.pipeline import Stages
 from geoglot.imagery.stitch import between
+from geoglot.pipeline import Stages
 from geoglot.tasks.segment.scores import Bools, Floats, ScoreMap
 from geoglot.tasks.segment.windows import Picture, Plan
 from geoglot.types import Window

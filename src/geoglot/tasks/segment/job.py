@@ -79,7 +79,7 @@ def segment(archive: Archive, request: SegmentRequest, folder: Path, report: Rep
         def told(share: float, words: str, done: int = number, name: str = info.name) -> None:
             report((done + share) / len(scenes), f"{name}: {words}")
 
-        with open_again(info) as scene:
+        with open_again(info, archive.reach) as scene:
             segment_scene(segmenter, scene, folder, vectors=request.vectors, prefix=prefix, told=told)
 
 

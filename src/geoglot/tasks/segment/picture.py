@@ -50,12 +50,13 @@ def write_picture(path: Path, scene: Scene, classes: Path, legend: Sequence[Lege
 def _nearest(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     import warnings
 
-    import rasterio
     from rasterio.errors import NotGeoreferencedWarning
+
+    from geoglot.imagery.opening import open_raster
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path) as source:
+        with open_raster(str(path)) as source:
             return np.asarray(source.read(1, out_shape=size))
 
 

@@ -14,9 +14,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.pipeline import Stages
 from geoglot.imagery.stitch import Blend, between, hills
 from geoglot.models.encoder import DenseEncoder
+from geoglot.pipeline import Stages
 from geoglot.tasks.segment.classes import Prompts, best_of
 from geoglot.tasks.segment.presence import Presence
 from geoglot.tasks.segment.windows import Picture, Plan, SegmentSettings, spans

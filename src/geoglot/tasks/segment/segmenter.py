@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.pipeline import Stages
 from geoglot.models.encoder import DenseEncoder
+from geoglot.pipeline import Stages
 from geoglot.tasks.segment.classes import AUTO, AskedClass, Prompts, make_prompts, read_classes
 from geoglot.tasks.segment.decision import NODATA, Decided, Refiner, Rule, decided_blocks, pixel_scores
 from geoglot.tasks.segment.presence import Presence

@@ -27,6 +27,7 @@ from geoglot.data.pairs import PairSet
 from geoglot.data.sources import DataSource, open_source
 from geoglot.data.subset import ChosenPairs
 from geoglot.errors import UnknownNameError, UsageError
+from geoglot.files import replacing, write_atomically
 from geoglot.models.peft.settings import Tuning
 from geoglot.models.zoo.registry import find_card
 from geoglot.training.distributed import World, open_world
@@ -155,8 +156,8 @@ def _purify(
     rejected = readable[~kept]
     new = _refine(folder / "refined.jsonl", pool, rejected, judge, captioner, least) if captioner else {}
     chosen = np.sort(np.concatenate([readable[kept], np.array(list(new), np.int64)]))
-    with (folder / "chosen.npy").open("wb") as stream:
-        np.save(stream, chosen)
+    with replacing(folder / "chosen.npy") as part:
+        np.save(part, chosen)
     counts: dict[str, str | int | float] = {"name": pool.name, "pairs": len(pool)}
     counts |= {"unreadable": len(pool) - len(readable), "kept": int(kept.sum()), "lowest_kept": round(least, 4)}
     counts |= {"rejected": len(rejected), "refined": len(new), "dropped": len(rejected) - len(new)}
@@ -175,10 +176,8 @@ def _scores(folder: Path, pool: PairSet, judge: Judge) -> NDArray[np.float32]:
                 rows, images, captions = judge.read(pool, range(first + at, first + min(at + ROWS, len(block))))
                 if rows:
                     block[np.array(rows) - first] = judge.scores(images, captions)
-            half = file.with_suffix(".half")
-            with half.open("wb") as stream:
-                np.save(stream, block)
-            half.replace(file)
+            with replacing(file) as part:
+                np.save(part, block)
         parts.append(np.load(file))
     return np.concatenate(parts)
 
@@ -223,9 +222,7 @@ def _chosen(folder: Path, pool: PairSet) -> ChosenPairs:
 
 
 def _write(file: Path, table: dict[str, Any]) -> None:
-    half = file.with_suffix(".half")
-    half.write_text(json.dumps(table, indent=2) + "\n")
-    half.replace(file)
+    write_atomically(file, (json.dumps(table, indent=2) + "\n").encode())
 
 
 def smoke(config: Config, out: Path) -> Config:

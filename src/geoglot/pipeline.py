@@ -112,7 +112,7 @@ class Stages:
 
     def __init__(self, limit_bytes: int, *, most: int = 2) -> None:
         self._limit = limit_bytes
-        self._pool = ThreadPoolExecutor(most, thread_name_prefix="geoglot-ingest")
+        self._pool = ThreadPoolExecutor(most, thread_name_prefix="geoglot-stage")
         self._belts: list[_Belt[object]] = []
 
     def ahead(self, items: Generator[T, None, None], weigh: Callable[[T], int]) -> Iterator[T]:

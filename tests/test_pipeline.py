@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from geoglot.archive.pipeline import Stages
+from geoglot.pipeline import Stages
 
 
 def _threads() -> list[str]:
