@@ -55,8 +55,11 @@ class ImageHead(nn.Module):
 
     def forward(self, middle: Tensor, last: Tensor) -> Tensor:
         """[B, 112, H/16, W/16] and [B, 1280, H/32, W/32] -> [B, D], not normalised."""
-        pooled, detail = last.mean((2, 3)), middle.mean((2, 3))
-        out: Tensor = self.straight(pooled) + self.shrink(F.gelu(self.grow(pooled) + self.detail(detail)))
+        return self.pooled(middle.mean((2, 3)), last.mean((2, 3)))
+
+    def pooled(self, middle: Tensor, last: Tensor) -> Tensor:
+        """As `forward`, from the maps' means [B, 112] and [B, 1280]."""
+        out: Tensor = self.straight(last) + self.shrink(F.gelu(self.grow(last) + self.detail(middle)))
         return out
 
     def places(self, middle: Tensor, last: Tensor) -> Tensor:

@@ -101,25 +101,27 @@ class ChipSet:
 
 @dataclass(frozen=True, slots=True)
 class PrepareChip:
-    """A chip to pixels and K texts: up to two captions, the rest sentences about concepts that it shows.
+    """A chip to pixels and K texts: some captions, the rest sentences about concepts that it shows.
 
     Attributes:
         vocabulary: How concepts are said.
         rarity: float64 [C]: how readily a concept is named.
         texts: K.
         foreign: Share of sentences in other languages.
+        captions: At most so many of the texts are captions.
     """
 
     vocabulary: Vocabulary
     rarity: NDArray[np.float64]
     texts: int
     foreign: float
+    captions: int = 2
 
     def __call__(self, pair: Pair, rng: np.random.Generator) -> Prepared:
         """All chance comes from `rng`."""
         if not isinstance(pair, Chip):
             raise TypeError("this preparation is for chips")
-        captions = choose(pair.captions, min(self.texts - 1, 2), rng) if pair.captions else ()
+        captions = choose(pair.captions, min(self.texts - 1, self.captions), rng) if pair.captions else ()
         named = [self._concept(pair, rng) for _ in range(self.texts - len(captions))]
         said = tuple(self.vocabulary.wordings[concept].draw(rng, self.foreign) for concept in named)
         shows = np.zeros(len(self.vocabulary.ids), np.bool_)

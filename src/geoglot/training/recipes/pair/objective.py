@@ -108,15 +108,20 @@ class Pair(Contrastive):
         self._vectors = self._vectors.to(ids.device)
         return F.normalize(self.joined.encode_text(self._vectors[ids[:, 0]]).float(), dim=1)
 
+    def maps(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels in [0, 1], [B, 3, S, S] -> the backbone's maps at strides 16 and 32."""
+        x = (views - cast(Tensor, self.mean)) / cast(Tensor, self.std)
+        x = x.contiguous(memory_format=torch.channels_last)
+        maps = [self.joined.image(part) for part in torch.split(x, CHUNK)]
+        middle, last = (torch.cat([one[at] for one in maps]) for at in (0, 1))
+        return middle, last
+
     def forward(self, batch: Batch) -> Outputs:
         chance = torch.default_generator
         views, regions = random_views_and_regions(
             batch.images, batch.extras["regions"], self.view_px, self.ranges, chance
         )
-        x = (views - cast(Tensor, self.mean)) / cast(Tensor, self.std)
-        x = x.contiguous(memory_format=torch.channels_last)
-        maps = [self.joined.image(part) for part in torch.split(x, CHUNK)]
-        middle, last = (torch.cat([one[at] for one in maps]) for at in (0, 1))
+        middle, last = self.maps(views)
         places = F.normalize(self.joined.image_head.places(middle, last).float(), dim=3)
         return {
             "images": F.normalize(self.joined.image_head(middle, last).float(), dim=1),
@@ -127,16 +132,21 @@ class Pair(Contrastive):
         }
 
     def loss(self, outputs: Outputs, batch: Batch, world: World) -> dict[str, Tensor]:
+        terms = self.whole_image_terms(outputs, batch, world)
+        if self.weights.regions:
+            terms["regions"] = self.weights.regions * self.region_term(outputs, batch)
+        return terms
+
+    def whole_image_terms(self, outputs: Outputs, batch: Batch, world: World) -> dict[str, Tensor]:
+        """All terms but that of regions; that of the places' mean only where `outputs` has places."""
         scale, texts = outputs["scale"], gather(outputs["texts"], world)[0]
         right, unsure = self._fits(batch, world)
         terms = {"contrast": _spread(gather(outputs["images"], world)[0], texts, scale, right, unsure)}
-        if self.weights.places_mean:
+        if self.weights.places_mean and "places" in outputs:
             means = gather(F.normalize(outputs["places"].mean(1), dim=1), world)[0]
             terms["places_mean"] = self.weights.places_mean * _spread(means, texts, scale, right, unsure)
         if self.weights.classes:
             terms["classes"] = self.weights.classes * self._classes(outputs, batch)
-        if self.weights.regions:
-            terms["regions"] = self.weights.regions * self._regions(outputs, batch)
         if self.weights.languages:
             terms["languages"] = self.weights.languages * self._languages()
         return terms
@@ -170,7 +180,7 @@ class Pair(Contrastive):
                 losses.append(F.cross_entropy(logits, target, reduction="sum", label_smoothing=0.05) / len(batch))
         return torch.stack(losses).sum() if losses else outputs["images"].sum() * 0
 
-    def _regions(self, outputs: Outputs, batch: Batch) -> Tensor:
+    def region_term(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Cross-entropy of places that one class fills by half, mean over each class in each image, then over these."""
         side = round(outputs["places"].shape[1] ** 0.5)
         losses = []

@@ -12,6 +12,7 @@ arXiv 2209.03320); locked and tuned towers after LiT (arXiv 2111.07991); region-
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from geoglot.training.loop import Evaluate, train
 from geoglot.training.loop_config import Loop
 from geoglot.training.objective import Objective
 from geoglot.training.recipes.pair.chips import ChipSet, PrepareChip
+from geoglot.training.recipes.pair.heads import HeadTuning, store_maps, stored_recall, tune_heads
 from geoglot.training.recipes.pair.objective import Pair, Weights
 from geoglot.training.recipes.pair.sentences import SentenceTable, Vocabulary, build_vocabulary
 from geoglot.training.recipes.pair.sources import Layout, read_chips, read_labels
@@ -85,6 +87,7 @@ class Config:
         sides: (share of the steps done, side of the views in px) in rising order; the last is that of validations.
         scale: Least and most side of a view as a share of the chip's.
         weights: Of the terms of the loss.
+        heads_alone: The last stage, on stored maps.
         validation: Held-out pairs for the metric, mean recall.
     """
 
@@ -99,6 +102,7 @@ class Config:
     sides: tuple[tuple[float, int], ...] = ((1.0, 128),)
     scale: tuple[float, float] = (0.5, 1.0)
     weights: Weights = field(default_factory=Weights)
+    heads_alone: HeadTuning = field(default_factory=HeadTuning)
     validation: DataSource | None = None
 
     def __post_init__(self) -> None:
@@ -145,6 +149,8 @@ def run(config: Config, data: Path, out: Path, on_progress: OnProgress | None = 
                 out / BEST if report.best else report.final, weights_only=True, map_location="cpu"
             )
             model.load_state_dict(state["weights"])
+            if config.heads_alone.views:
+                _heads_alone(config, material, model, out, world)
             save_joined(model.joined, config.heads, out / TOWERS)
     return out / TOWERS
 
@@ -195,6 +201,22 @@ def _train(
             evaluate=_metric(material),
             on_progress=on_progress,
         )
+
+
+def _heads_alone(config: Config, material: Material, model: Pair, out: Path, world: World) -> None:
+    """The last stage, on this process alone; begun anew when it is interrupted."""
+    tuning, seed = config.heads_alone, config.loop.seed + 1
+    torch.manual_seed(seed)
+    sets = material.sets
+    plan = BatchPlan(sets, [source.share for source in config.data], config.loop.batch, seed)
+    weight = rarity(sets, material.vocabulary)
+    prepare = PrepareChip(material.vocabulary, weight, tuning.texts, config.foreign, tuning.captions)
+    workshop = Workshop(sets, prepare, material.table.ids, seed)
+    with Feed(workshop, plan, workers=config.loop.workers, ahead=config.loop.ahead) as feed:
+        stored = store_maps(model, iter(feed), tuning.views, tuning.side_px)
+    recall = stored_recall(model, material.held_out, material.table, tuning.side_px) if material.held_out else None
+    found = tune_heads(model, stored, tuning, world, recall)
+    (out / "heads.json").write_text(json.dumps([{"step": step, "metric": value} for step, value in found]) + "\n")
 
 
 def _metric(material: Material) -> Evaluate | None:
