@@ -23,8 +23,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from geoglot.archive.evidence import ZOOMS
-from geoglot.archive.rerank import CANDIDATES, WEIGHT
+from geoglot.archive.rerank import CANDIDATES, WEIGHT, ZOOMS
 from geoglot.data.regions import open_regions
 from geoglot.data.regions.schema import RegionSet, RegionSource
 from geoglot.evaluation.pointing import pointing_accuracy

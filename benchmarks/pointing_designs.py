@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.evidence import Judge, Scores, spread
 from geoglot.archive.rerank import CANDIDATES
 from geoglot.data.regions import open_regions
 from geoglot.data.regions.schema import RegionSet, RegionSource
@@ -40,8 +39,10 @@ from geoglot.evaluation.small_objects import (
     small_object_recall,
 )
 from geoglot.imagery.grid import chip_windows
-from geoglot.models.encoder import DenseEncoder, dense
+from geoglot.models.encoder import DenseEncoder, Vectors, background_prompts, dense
 from geoglot.models.load import load_encoder
+from geoglot.scoring.calibration import Scorer
+from geoglot.scoring.places import Scores, cell_scores
 from geoglot.types import Window
 
 CHIP_PX = 256
@@ -49,6 +50,19 @@ PARTS = 4
 WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
 Evidence = Callable[[Scores], Scores]
 CELLS = 72  # a side of the maps in which sizes are averaged
+
+
+@dataclass(frozen=True)
+class Question:
+    """What places are compared with."""
+
+    queries: Vectors  # [K, D]
+    scorer: Scorer
+
+    def counts(self) -> Scores:
+        """Which prompts speak against which query, [P, K]."""
+        scorer = self.scorer
+        return (scorer.prompts @ self.queries.T < scorer.calibration.alike).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,7 @@ Maps = Callable[[Part], Scores]
 
 
 def part_of(
-    number: int, data: RegionSet, encoder: DenseEncoder, judge: Judge, sizes: Sequence[int], work: Path
+    number: int, data: RegionSet, encoder: DenseEncoder, question: Question, sizes: Sequence[int], work: Path
 ) -> Part:
     """What a part needs, from `work` where it is kept."""
     images = np.array_split(np.random.default_rng(0).permutation(len(data)), PARTS)[number]
@@ -77,7 +91,7 @@ def part_of(
         mine = {i: [w for j, w in windows if j == i] for i in rows}
         side = encoder.card.image_px
         return np.concatenate(
-            [encoder.encode_images(cut(data.image(i), ws, side)) @ judge.queries.T for i, ws in mine.items()]
+            [encoder.encode_images(cut(data.image(i), ws, side)) @ question.queries.T for i, ws in mine.items()]
         )
 
     chips = kept(work / f"chips-{number}.npy", cosines)
@@ -106,46 +120,51 @@ def kept(file: Path, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
 # --- designs: a part's places -> maps [candidates, h, w, K], and maps -> evidence [candidates, K] ------------------
 
 
-def odds(part: Part, size: int, judge: Judge) -> Scores:
+def odds(part: Part, size: int, question: Question) -> Scores:
     """Log-odds of each place against the prompts."""
-    return judge.scores(part.places[size].astype(np.float32))
+    return question.scorer.place_scores(part.places[size].astype(np.float32), question.queries)
 
 
-def averaged(part: Part, sizes: Sequence[int], judge: Judge) -> Scores:
+def averaged(part: Part, sizes: Sequence[int], question: Question) -> Scores:
     """Log-odds at several sizes on one grid: what `--point` takes."""
-    maps = [odds(part, size, judge) for size in sizes]
+    maps = [odds(part, size, question) for size in sizes]
     px = CELLS * 8
-    return np.asarray(np.mean([spread(m, (px / m.shape[1], px / m.shape[2]), (CELLS, CELLS)) for m in maps], axis=0))
+    return np.asarray(
+        np.mean([cell_scores(m, (px / m.shape[1], px / m.shape[2]), (CELLS, CELLS)) for m in maps], axis=0)
+    )
 
 
-def cosine(part: Part, size: int, judge: Judge) -> Scores:
+def cosine(part: Part, size: int, question: Question) -> Scores:
     """Without prompts."""
-    return np.asarray(part.places[size].astype(np.float32) @ judge.queries.T)
+    return np.asarray(part.places[size].astype(np.float32) @ question.queries.T)
 
 
-def unusual(part: Part, size: int, judge: Judge) -> Scores:
+def unusual(part: Part, size: int, question: Question) -> Scores:
     """Every word's cosines in standard deviations of all places of the archive, then the log-odds of those."""
     places = part.places[size].astype(np.float32)
-    words = [places @ vectors.T for vectors in (judge.queries, judge.prompts)]
+    words = [places @ vectors.T for vectors in (question.queries, question.scorer.prompts)]
     asked, against = ((w - w.mean((0, 1, 2))) / w.std((0, 1, 2)) for w in words)
-    counts = (judge.prompts @ judge.queries.T < judge.alike).astype(np.float32)
+    counts = question.counts()
     return np.asarray(asked - np.log(np.exp(against) @ counts + 1e-12))
 
 
-def peak_of_words(part: Part, size: int, judge: Judge) -> Scores:
+def peak_of_words(part: Part, size: int, question: Question) -> Scores:
     """The peak of the question against the peaks of the prompts, wherever in the chip they are."""
     places = part.places[size].astype(np.float32)
-    asked, against = (judge.temperature * (places @ v.T).max((1, 2)) for v in (judge.queries, judge.prompts))
-    counts = (judge.prompts @ judge.queries.T < judge.alike).astype(np.float32)
+    asked, against = (
+        question.scorer.calibration.temperature * (places @ v.T).max((1, 2))
+        for v in (question.queries, question.scorer.prompts)
+    )
+    counts = question.counts()
     top = against.max(1, keepdims=True)
     return np.asarray(asked - top - np.log(np.exp(against - top) @ counts + 1e-12))[:, None, None]
 
 
-def less_chip(part: Part, size: int, judge: Judge) -> Scores:
+def less_chip(part: Part, size: int, question: Question) -> Scores:
     """Cosines of what a place adds to its chip's mean."""
     places = part.places[size].astype(np.float32)
     rest = places - places.mean((1, 2), keepdims=True)
-    return np.asarray(rest / np.linalg.norm(rest, axis=-1, keepdims=True) @ judge.queries.T)
+    return np.asarray(rest / np.linalg.norm(rest, axis=-1, keepdims=True) @ question.queries.T)
 
 
 def peak(maps: Scores) -> Scores:
@@ -168,22 +187,22 @@ def peak_less_median(maps: Scores) -> Scores:
     return np.asarray(maps.max((1, 2)) - np.median(maps, (1, 2)))
 
 
-def designs(sizes: Sequence[int], judge: Judge) -> dict[str, tuple[Maps, Evidence]]:
+def designs(sizes: Sequence[int], question: Question) -> dict[str, tuple[Maps, Evidence]]:
     """Every design by name."""
     middle = sizes[min(1, len(sizes) - 1)]
     found: dict[str, tuple[Maps, Evidence]] = {}
     for count in range(1, len(sizes) + 1):
         for some in combinations(sizes, count):
-            found["+".join(map(str, some)) + " peak"] = (partial(averaged, sizes=some, judge=judge), peak)
+            found["+".join(map(str, some)) + " peak"] = (partial(averaged, sizes=some, question=question), peak)
     for name, made in (("best three", best_three), ("mean chance", mean_chance), ("peak - median", peak_less_median)):
-        found[f"{middle} {name}"] = (partial(odds, size=middle, judge=judge), made)
+        found[f"{middle} {name}"] = (partial(odds, size=middle, question=question), made)
     for name, maps in (
         ("cosine", cosine),
         ("unusual", unusual),
         ("peak of words", peak_of_words),
         ("- chip", less_chip),
     ):
-        found[f"{middle} {name}, peak"] = (partial(maps, size=middle, judge=judge), peak)
+        found[f"{middle} {name}, peak"] = (partial(maps, size=middle, question=question), peak)
     return found
 
 
@@ -226,13 +245,14 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     encoder = dense(load_encoder(args.model))
     data = open_regions(RegionSource("vhr10", "coco", split="train"), args.data)
-    judge = Judge.of(encoder, encoder.encode_texts(list(data.categories)))
-    parts = [part_of(number, data, encoder, judge, args.sizes, args.work) for number in args.parts]
+    scorer = Scorer.unmeasured(background_prompts(encoder), encoder.card.calibration)
+    question = Question(encoder.encode_texts(list(data.categories)), scorer)
+    parts = [part_of(number, data, encoder, question, args.sizes, args.work) for number in args.parts]
     print(f"{encoder.card.name} {encoder.card.version}, parts {args.parts}, {CANDIDATES} candidates")
     print(
         "design | " + " | ".join(f"weight {weight:g}" for weight in WEIGHTS) + " | best place in a box: small, larger"
     )
-    for name, (maps, made) in designs(args.sizes, judge).items():
+    for name, (maps, made) in designs(args.sizes, question).items():
         print(line(name, parts, maps, made, data), flush=True)
 
 

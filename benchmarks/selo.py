@@ -29,12 +29,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from geoglot.imagery.multiscale import SIDES_PX, ScaleGrid
+from geoglot.evaluation.localization import windows_of
+from geoglot.imagery.grid import SIDES_PX, ScaleGrid
 from geoglot.imagery.scene import open_scene
 from geoglot.models.encoder import DualEncoder
 from geoglot.models.load import load_encoder
 from geoglot.tasks.localize.localizer import LocalizeSettings, localize_scene, make_plan
-from geoglot.tasks.localize.maps import cover_of, see, windows_of
+from geoglot.tasks.localize.maps import encode_windows
 from geoglot.types import Window
 
 WORDS = (
@@ -123,16 +124,16 @@ def loop_seconds(shape: tuple[int, int], rows: int) -> float:
 def agreement(path: Path, encoder: DualEncoder, windows: list[Window]) -> tuple[float, float]:
     """(largest difference of the means for the same values; correlation with windows cut one by one, on a crop)."""
     with open_scene(path) as scene:
-        seen = see(scene, encoder, ScaleGrid(SIDES_PX))
+        encoded = encode_windows(scene, encoder, ScaleGrid(SIDES_PX))
         width, height = scene.info.width, scene.info.height
-        values = seen.vectors @ encoder.encode_texts([WORDS[0]])[0]
-    found = cover_of(seen, width, height, 1).mean(values)
+        values = encoded.vectors @ encoder.encode_texts([WORDS[0]])[0]
+    found = encoded.cover(width, height, 1).mean(values)
     total, count = np.zeros((height, width)), np.zeros((height, width))
-    for (x0, y0, x1, y1), value in zip(seen.boxes.tolist(), values.tolist(), strict=True):
+    for (x0, y0, x1, y1), value in zip(encoded.boxes.tolist(), values.tolist(), strict=True):
         total[y0:y1, x0:x1] += value
         count[y0:y1, x0:x1] += 1
     difference = float(np.abs(found - total / count).max())
-    by_box = dict(zip(map(tuple, seen.boxes.tolist()), values.tolist(), strict=True))
+    by_box = dict(zip(map(tuple, encoded.boxes.tolist()), values.tolist(), strict=True))
     image = np.asarray(Image.fromarray(_read(path)))
     side = encoder.card.image_px
     cut = [image[w.y0 : w.y1, w.x0 : w.x1] for w in windows]

@@ -25,9 +25,10 @@ MAY_IMPORT = {
     "data": BASE | {"imagery"},
     "models": BASE | {"imagery", "data"},
     "training": BASE | {"imagery", "data", "models"},
-    "archive": BASE | {"imagery", "models"},
-    "evaluation": BASE | {"imagery", "data", "models", "archive", "tasks"},
-    "tasks": BASE | {"imagery", "models", "archive"},
+    "scoring": BASE | {"imagery"},
+    "archive": BASE | {"imagery", "models", "scoring"},
+    "evaluation": BASE | {"imagery", "data", "models", "scoring", "archive", "tasks"},
+    "tasks": BASE | {"imagery", "models", "scoring", "archive"},
     "server": BASE | {"imagery", "models", "archive", "tasks"},
 }
 MAY_IMPORT["api"] = set(MAY_IMPORT) - {"server"}
@@ -82,6 +83,12 @@ def test_arrows_point_down(path: Path) -> None:
 def test_torch_stays_in_its_rooms(path: Path) -> None:
     if _room(path) not in TORCH_ROOMS:
         assert not any(name.split(".")[0] in {"torch", "transformers"} for name in _imports(path))
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "scoring").glob("*.py")), ids=lambda p: p.name)
+def test_scoring_needs_numpy_only(path: Path) -> None:
+    foreign = {name.split(".")[0] for name in _imports(path)} - sys.stdlib_module_names
+    assert foreign <= {"geoglot", "numpy"}
 
 
 def _circle(imports: dict[str, set[str]]) -> list[str]:

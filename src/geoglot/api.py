@@ -161,8 +161,8 @@ def localize(
         'FeatureCollection'
     """
     from geoglot.imagery.scene import open_scene
-    from geoglot.tasks.localize.files import write_heats
     from geoglot.tasks.localize.localizer import LocalizeSettings, localize_scene, make_folder, make_plan
+    from geoglot.tasks.localize.scene import write_heats
     from geoglot.tasks.results import Localization
 
     asked = [sentences] if isinstance(sentences, str) else list(sentences)

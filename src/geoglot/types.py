@@ -269,3 +269,21 @@ class Match:
     scene: SceneInfo
     merged: int = 0
     spot: Spot | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Turns a margin over an archive's own background into a confidence: 1 / (1 + exp(-(slope * z + offset))).
+
+    Attributes:
+        temperature: Multiplies cosines before the background's log-sum-exp.
+        alike: Background prompts with at least this cosine to the query mean the same and do not count against it.
+        slope, offset: Logistic parameters, fitted on held-out pairs (the card's `measured` table says which).
+        threshold: Below this confidence of the best hit the answer is "nothing matches".
+    """
+
+    temperature: float = 20.0
+    alike: float = 0.7
+    slope: float = 1.0
+    offset: float = 0.0
+    threshold: float = 0.5

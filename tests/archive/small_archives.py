@@ -19,8 +19,8 @@ from geoglot.archive.manifest import Manifest
 from geoglot.archive.snapshot_writer import finish as end_writing
 from geoglot.archive.store import Store
 from geoglot.errors import EmptyQueryError
-from geoglot.models.card import Calibration, Card
-from geoglot.types import Bbox, Chip, Ring, SceneInfo, Window, chip_id
+from geoglot.models.card import Card
+from geoglot.types import Bbox, Calibration, Chip, Ring, SceneInfo, Window, chip_id
 
 DIM = 8
 SENSORS = ("sentinel-2", "naip", None)

@@ -11,19 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
 from geoglot.archive.answers import format_answer
 from geoglot.archive.archive import Archive
-from geoglot.archive.evidence import CELL_PX, Judge, peak_of, place_maps
 from geoglot.archive.ingest import ingest
-from geoglot.archive.rerank import closer_maps, fused, sizes_px
+from geoglot.archive.rerank import closer_maps, fused, place_maps, sizes_px
 from geoglot.errors import SceneChangedError, SourceError, UsageError
 from geoglot.imagery.grid import ChipGrid
-from geoglot.models.card import Calibration, Card
-from geoglot.types import Match
+from geoglot.models.card import Card
+from geoglot.models.encoder import background_prompts
+from geoglot.scoring.calibration import Scorer
+from geoglot.scoring.places import CELL_PX, peak_of
+from geoglot.types import Calibration, Match
 
 RED, GREEN = (230, 20, 20), (20, 160, 40)
 
@@ -179,12 +179,16 @@ def test_models_without_places_are_refused(archive: Archive) -> None:
         archive.search("red", point=-1)
 
 
+def scorer_of(encoder: PlaceEncoder) -> Scorer:
+    return Scorer.unmeasured(background_prompts(encoder), encoder.card.calibration)
+
+
 def test_maps_are_those_of_a_loop() -> None:
     """One zoom, images of whole places: a cell is a place, its score the log-odds against the prompts."""
     encoder = PlaceEncoder()
     images = np.random.default_rng(0).integers(0, 256, (2, 24, 16, 3), dtype=np.uint8)
-    judge = Judge.of(encoder, encoder.encode_texts(["red", "green"]))
-    found = place_maps(encoder, images, judge, zooms=(1.0,))
+    scorer, queries = scorer_of(encoder), encoder.encode_texts(["red", "green"])
+    found = place_maps(encoder, images, scorer, queries, zooms=(1.0,))
     features = encoder.patch_features(images)
     prompts = encoder.encode_texts(["green", "grey"])
     assert found.shape == (2, 3, 2, 2)
@@ -201,9 +205,9 @@ def test_maps_are_those_of_a_loop() -> None:
 def test_several_zooms_are_averaged() -> None:
     encoder = PlaceEncoder()
     images = np.random.default_rng(1).integers(0, 256, (1, 30, 41, 3), dtype=np.uint8)
-    judge = Judge.of(encoder, encoder.encode_texts(["red"]))
-    both = place_maps(encoder, images, judge, zooms=(0.5, 1.0))
-    parts = [place_maps(encoder, images, judge, zooms=(zoom,)) for zoom in (0.5, 1.0)]
+    scorer, queries = scorer_of(encoder), encoder.encode_texts(["red"])
+    both = place_maps(encoder, images, scorer, queries, zooms=(0.5, 1.0))
+    parts = [place_maps(encoder, images, scorer, queries, zooms=(zoom,)) for zoom in (0.5, 1.0)]
     assert both.shape == (1, -(-30 // CELL_PX), -(-41 // CELL_PX), 1)
     assert np.allclose(both, (parts[0] + parts[1]) / 2, atol=1e-5)
 
@@ -220,27 +224,15 @@ def test_the_finest_size_points_and_does_not_rank() -> None:
     encoder = PlaceEncoder()
     chip = np.full((1, 192, 192, 3), GREEN, np.uint8)
     chip[:, 136:148, 40:52] = RED
-    judge = Judge.of(encoder, encoder.encode_texts(["red"]))
-    ranking, pointing = closer_maps(encoder, chip, judge)
-    parts = [place_maps(encoder, chip, judge, (zoom,)) for zoom in (0.25, 0.5, 1.0)]
+    scorer, queries = scorer_of(encoder), encoder.encode_texts(["red"])
+    ranking, pointing = closer_maps(encoder, chip, scorer, queries)
+    parts = [place_maps(encoder, chip, scorer, queries, (zoom,)) for zoom in (0.25, 0.5, 1.0)]
     assert np.allclose(ranking, (parts[0] + parts[1]) / 2, atol=1e-5)
     assert np.allclose(pointing, (parts[0] + parts[1] + parts[2]) / 3, atol=1e-5)
     x, y = peak_of(pointing[0, ..., 0]).at
     assert 40 <= x * 192 < 52
     assert 136 <= y * 192 < 148
     assert parts[2].max() > parts[0].max() + 3  # the coarse place is mostly green
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
-def test_peaks_lie_in_their_boxes(height: int, width: int, seed: int) -> None:
-    heat = np.random.default_rng(seed).random((height, width))
-    peak = peak_of(heat)
-    row, column = np.unravel_index(heat.argmax(), heat.shape)
-    assert peak.at == pytest.approx(((column + 0.5) / width, (row + 0.5) / height))
-    assert peak.box[0] <= peak.at[0] <= peak.box[2]
-    assert peak.box[1] <= peak.at[1] <= peak.box[3]
-    assert peak.score == heat.max()
 
 
 def test_the_fusion_by_hand() -> None:

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from geoglot.cli.app import app
 from geoglot.errors import EmptyQueryError, UnknownWordsError
 from geoglot.imagery.grid import ChipGrid
-from geoglot.models.card import Calibration, Card
+from geoglot.models.card import Card
+from geoglot.types import Calibration
 
 COLOURS = {"water": (20, 60, 220), "forest": (20, 160, 40), "desert": (230, 190, 60), "roof": (200, 40, 40)}
 GRID = ChipGrid(ground_m=(320.0, 640.0), min_px=8, overlap=0.0)

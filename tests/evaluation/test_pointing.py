@@ -14,7 +14,8 @@ from geoglot.data.regions.schema import Region, RegionRecord, RegionSet
 from geoglot.errors import UsageError
 from geoglot.evaluation.pointing import pointing_accuracy
 from geoglot.evaluation.small_objects import Looks, look, small_object_recall, spots_inside
-from geoglot.models.card import Calibration, Card
+from geoglot.models.card import Card
+from geoglot.types import Calibration
 
 COLOURS = {"red": (230, 20, 20), "blue": (20, 20, 230), "green": (20, 160, 40)}
 BACKGROUND = (120, 120, 120)

@@ -41,7 +41,8 @@ from geoglot.evaluation.segmentation_protocols import (
 )
 from geoglot.evaluation.segmentation_suite import open_masks
 from geoglot.evaluation.suites import Options, evaluate, find_suites
-from geoglot.models.card import Calibration, Card
+from geoglot.models.card import Card
+from geoglot.types import Calibration
 
 COLOURS = {"water": (20, 60, 220), "sea": (25, 65, 215), "forest": (20, 160, 40), "sand": (230, 190, 60)}
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoglot.errors import UsageError
-from geoglot.imagery.grid import ChipGrid, chip_windows
+from geoglot.imagery.grid import ChipGrid, ScaleGrid, chip_windows, fitting_sides
 from geoglot.types import SceneInfo
 
 
@@ -104,3 +104,39 @@ def test_round_trip_and_fingerprint() -> None:
 def test_bad_grid(bad: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         ChipGrid(**bad)  # type: ignore[arg-type]
+
+
+# --- squares of several sides ---------------------------------------------------------------------
+
+
+def scene(width: int, height: int) -> SceneInfo:
+    return SceneInfo("0" * 16, "scene.tif", "scene.tif", "f", width, height, 3, "uint8")
+
+
+def slow_windows(width: int, height: int, sides: tuple[int, ...]) -> set[tuple[int, int, int, int]]:
+    """As the released code cuts: one dictionary key per window."""
+    found = set()
+    for side in sides:
+        for gap in (side, int(0.5 * side)):
+            for y in range(side - gap, height, side):
+                top = height - side if y + side >= height else y
+                for x in range(side - gap, width, side):
+                    left = width - side if x + side >= width else x
+                    found.add((left, top, left + side, top + side))
+    return found
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(8, 60), st.integers(8, 60), st.sets(st.integers(2, 30), min_size=1, max_size=3))
+def test_windows_are_those_of_the_released_code(width: int, height: int, sides: set[int]) -> None:
+    fitted = fitting_sides(width, height, sorted(sides))
+    windows = [w.box_px for w in ScaleGrid(tuple(sorted(sides))).windows(scene(width, height))]
+    assert len(windows) == len(set(windows))
+    assert set(windows) == slow_windows(width, height, fitted)
+
+
+def test_large_sides_are_clamped() -> None:
+    assert fitting_sides(600, 500, (256, 512, 768)) == (256, 500)
+    for bad in ((), (1,)):
+        with pytest.raises(UsageError, match="window sides"):
+            fitting_sides(600, 500, bad)

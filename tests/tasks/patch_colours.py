@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.errors import EmptyQueryError, UnknownWordsError
-from geoglot.models.card import Calibration, Card
+from geoglot.models.card import Card
+from geoglot.types import Calibration
 
 COLOURS = {
     "water": (20, 60, 220), "sea": (20, 60, 220), "forest": (20, 160, 40), "sand": (230, 190, 60),

@@ -1,8 +1,7 @@
-"""Localization: both modes against slow twins, and what is written, on drawn scenes whose truth is known."""
+"""Localization: maps against slow twins, and what is written, on drawn scenes whose truth is known."""
 
 from __future__ import annotations
 
-import io
 import json
 import warnings
 from collections.abc import Sequence
@@ -17,14 +16,16 @@ from rasterio.transform import from_origin
 from typer.testing import CliRunner
 
 from geoglot.errors import EmptyQueryError, TooLargeError, UnknownNameError, UsageError
-from geoglot.imagery.filters import blobs
+from geoglot.imagery.grid import ScaleGrid
 from geoglot.imagery.scene import open_scene
-from geoglot.models.card import Calibration, Card
+from geoglot.models.card import Card
 from geoglot.models.zoo.origin import Preprocess
+from geoglot.scoring.blobs import blobs
 from geoglot.tasks.localize import localizer
-from geoglot.tasks.localize.files import write_heats
 from geoglot.tasks.localize.localizer import Heat, LocalizeSettings, localize_scene, make_plan
-from geoglot.tasks.localize.maps import cubic, see_strictly, stretched, strict_probability, windows_of
+from geoglot.tasks.localize.maps import stretched
+from geoglot.tasks.localize.scene import write_heats
+from geoglot.types import Calibration, SceneInfo
 
 COLOURS = {"red": (230, 20, 20), "blue": (20, 20, 230), "green": (20, 160, 40), "grey": (120, 120, 120)}
 
@@ -91,7 +92,7 @@ def slow_mean(picture: np.ndarray, sides: tuple[int, ...], text: str) -> np.ndar
     """Window by window, pixel by pixel."""
     total, count = np.zeros(picture.shape[:2]), np.zeros(picture.shape[:2])
     encoder = ColourPlaces()
-    for window in windows_of(picture.shape[1], picture.shape[0], sides):
+    for window in ScaleGrid(sides).windows(SceneInfo("", "", "", "", picture.shape[1], picture.shape[0], 3, "uint8")):
         part = picture[window.y0 : window.y1, window.x0 : window.x1]
         score = float(_unit(part.reshape(1, -1, 3).mean(1))[0] @ encoder.encode_texts([text])[0])
         total[window.y0 : window.y1, window.x0 : window.x1] += score
@@ -148,68 +149,12 @@ def test_finer_maps_follow_edges(tmp_path: Path) -> None:
     assert overlap(True) > overlap(False) + 0.1
 
 
-def slow_strict(picture: np.ndarray, sides: tuple[int, ...], text: str) -> np.ndarray:
-    """The description, step by step, with every pixel's median taken by sorting."""
-    from geoglot.tasks.localize import maps
-
-    encoder = ColourPlaces(Preprocess((0, 0, 0), (1, 1, 1)))
-    height, width = picture.shape[:2]
-    total, count = np.zeros((height, width)), np.zeros((height, width))
-    for window in windows_of(width, height, sides):
-        stream = io.BytesIO()
-        part = cubic(picture[window.y0 : window.y1, window.x0 : window.x1], 256)
-        Image.fromarray(part).save(stream, "JPEG", quality=95, subsampling=2)
-        vector = encoder.encode_images(np.asarray(Image.open(stream))[None])[0]
-        score = float(vector @ encoder.encode_texts([text])[0])
-        total[window.y0 : window.y1, window.x0 : window.x1] += score
-        count[window.y0 : window.y1, window.x0 : window.x1] += 1
-    mean = (total / count).astype(np.float32)
-    grey = (255 * ((mean - mean.min()) / (mean - mean.min()).max())).astype(np.uint8)
-    reach = maps.MEDIAN_PX // 2
-    wide = np.pad(grey, reach, mode="edge")
-    size = 2 * reach + 1
-    smooth = np.array(
-        [[np.median(wide[y : y + size, x : x + size]) for x in range(width)] for y in range(height)], np.uint8
-    )
-    stream = io.BytesIO()
-    Image.fromarray(smooth).save(stream, "JPEG", quality=95)
-    return np.asarray(Image.open(stream)) / 255
-
-
-def test_strict_maps_are_those_of_a_slow_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoglot.tasks.localize.maps.MEDIAN_PX", 11)
-    picture = pixels()[40:100, 10:80]
-    path = write(tmp_path / "a.tif", picture)
-    encoder = ColourPlaces(Preprocess((0, 0, 0), (1, 1, 1)))
-    heat = heats(path, ["red"], LocalizeSettings((24, 48), mode="strict"), encoder)[0]
-    assert np.abs(heat.values - slow_strict(picture, (24, 48), "red")).max() <= 1.01 / 255
-
-
-def test_the_median_is_the_published_one() -> None:
-    from geoglot.tasks.localize import maps
-
-    assert (maps.CHIP_PX, maps.QUALITY, maps.MEDIAN_PX) == (256, 95, 251)
-
-
-def test_cubic_is_not_smoothed_and_keeps_what_fits() -> None:
-    """Four taps with a = -0.75 by hand, at one place; a picture of the same size stays as it is."""
-    picture = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
-    assert np.array_equal(cubic(picture, 20), picture)
-    line = np.repeat(picture[:1], 20, axis=0)
-    found = cubic(line, 10)[0, 3]  # at 2 * 3 + 1 - 0.5 = 6.5: taps 5 to 8, weights -3/32, 19/32, 19/32, -3/32
-    wide = line[0].astype(float)
-    expected = (-3 * wide[5] + 19 * wide[6] + 19 * wide[7] - 3 * wide[8]) / 32
-    assert np.abs(found - np.clip(np.rint(expected), 0, 255)).max() <= 1
-
-
 def test_constant_maps_are_said(tmp_path: Path) -> None:
     flat = write(tmp_path / "flat.tif", np.full((90, 90, 3), 120, np.uint8))
-    for mode in ("fast", "strict"):
-        heat = heats(flat, ["red"], LocalizeSettings((32,), mode=mode))[0]
-        assert heat.places == ()
-        assert "constant" in heat.notes[0]
-        assert np.isfinite(heat.values).all()
-    assert not strict_probability(np.full((20, 20), 0.3, np.float32)).any()
+    heat = heats(flat, ["red"], LocalizeSettings((32,)))[0]
+    assert heat.places == ()
+    assert "constant" in heat.notes[0]
+    assert np.isfinite(heat.values).all()
 
 
 def test_nodata_stays_nodata(tmp_path: Path) -> None:
@@ -244,15 +189,10 @@ def test_what_is_asked_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 make_plan(scene, sentences, LocalizeSettings())
         with pytest.raises(UsageError, match="asked twice"):
             make_plan(scene, ["red", "red"], LocalizeSettings())
-        monkeypatch.setattr(localizer, "MAX_STRICT", 100)
-        with pytest.raises(TooLargeError, match="strict"):
-            make_plan(scene, ["red"], LocalizeSettings(mode="strict"))
         monkeypatch.setattr(localizer, "MAX_WINDOWS", 3)
         with pytest.raises(TooLargeError, match="windows"):
             make_plan(scene, ["red"], LocalizeSettings((32,)))
-    with pytest.raises(UnknownNameError):
-        LocalizeSettings(mode="slow")
-    for bad in ({"level": 1.0}, {"most": 0}, {"mode": "strict", "finer": True}, {"ground_m": (0.0,)}):
+    for bad in ({"level": 1.0}, {"most": 0}, {"ground_m": (0.0,)}):
         with pytest.raises(UsageError):
             LocalizeSettings(**bad)
 
@@ -305,16 +245,6 @@ def test_a_scene_without_a_place_gives_pixels(tmp_path: Path) -> None:
     assert place["geometry"] is None
     assert place["properties"]["peak_lon"] is None
     assert place["properties"]["x1_px"] > 20
-
-
-def test_strict_windows_are_encoded_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geoglot.tasks.localize.maps.BATCH", 7)
-    encoder = ColourPlaces()
-    done: list[int] = []
-    seen = see_strictly(pixels()[:100, :100], encoder, (32,), lambda n, total: done.append(n))
-    assert len(seen.vectors) == len(seen.boxes) == encoder.images == done[-1]
-    whole = see_strictly(pixels()[:100, :100], ColourPlaces(), (32,))
-    assert np.array_equal(seen.vectors, whole.vectors)
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -16,10 +16,9 @@ from geoglot.imagery.scene import Pixels
 from geoglot.models.encoder import DenseEncoder, dense
 from geoglot.models.load import load_encoder
 from geoglot.tasks.segment import decision, scores, segmenter
-from geoglot.tasks.segment.classes import AUTO, best_of, make_prompts, read_classes
+from geoglot.tasks.segment.classes import AUTO, EVERY, TOP, AskedClass, Presence, best_of, make_prompts, read_classes
 from geoglot.tasks.segment.decision import Rule
-from geoglot.tasks.segment.presence import EVERY, TOP, Presence
-from geoglot.tasks.segment.scores import Batch, Scorer, finer
+from geoglot.tasks.segment.scores import Batch, PatchScorer
 from geoglot.tasks.segment.segmenter import Segmenter, SegmentSettings, segment_image
 from geoglot.tasks.segment.windows import ArrayPicture, make_plan, spans
 from geoglot.types import Window
@@ -62,6 +61,19 @@ def test_a_class_is_named_after_its_first_word() -> None:
     ]
 
 
+def test_a_class_with_a_name_of_its_own_keeps_it(encoder: PatchColours) -> None:
+    asked = AskedClass("Siedlung", ("building", "roof"))
+    assert read_classes(["Siedlung: building, roof", "water"]) == (asked, AskedClass("water", ("water",)))
+    assert read_classes([asked, "water"])[0] is asked
+    assert Segmenter(encoder, [asked]).classes == (asked,)
+    assert Segmenter(encoder, [AskedClass("Dach, rot", ("roof",))]).classes[0].name == "Dach, rot"
+    for name, words in (("", ("roof",)), ("a", ()), ("a", ("roof", " "))):
+        with pytest.raises(UsageError, match="empty name" if not name else "empty word"):
+            read_classes([AskedClass(name, words)])
+    with pytest.raises(UsageError, match="two classes are called 'Stadt'"):
+        read_classes(["Stadt: roof", "stadt: building"])
+
+
 def test_an_unknown_word_does_not_hide_behind_a_template(encoder: PatchColours) -> None:
     with pytest.raises(UnknownWordsError, match="zorblax"):
         make_prompts(encoder, read_classes(["zorblax"]), None, ("{c}", "water and {c}"))
@@ -94,7 +106,7 @@ def test_scores_are_temperature_times_cosine_with_the_window_s_own_score_taken_o
     presence = Presence(prompts, 20.0, encoder.card.calibration)
     images = painted(32)[None]
     batch = Batch(0, (0,), images, np.ones((1, 4, 4), np.bool_))
-    got = Scorer(encoder, prompts, settings, presence)(batch, 1)
+    got = PatchScorer(encoder, prompts, settings, presence)(batch, 1)
     patches = encoder.patch_features(images)
     token = patches.mean(axis=(1, 2))
     token /= np.linalg.norm(token)
@@ -114,15 +126,6 @@ def test_a_class_token_is_used_where_the_model_has_one(encoder: PatchColours) ->
     blue = unit(np.array([COLOURS["water"], COLOURS["forest"]], float))[:, 2]
     wanted = 2 if blue[0] > blue[1] else 1  # what resembles the token is taken off, whatever the patch
     assert set(np.unique(segment_image(WithToken(), image, asked, settings).classes)) == {wanted}
-
-
-def test_patches_are_made_finer_linearly() -> None:
-    scores = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)
-    got = finer(scores, 3)
-    places = [(np.arange(n * 3) + 0.5) / 3 - 0.5 for n in (4, 5)]
-    rows = np.apply_along_axis(lambda v: np.interp(places[0], np.arange(4), v), 2, scores)
-    wanted = np.apply_along_axis(lambda v: np.interp(places[1], np.arange(5), v), 3, rows)
-    np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
 # --- who is there --------------------------------------------------------------------------------

@@ -28,8 +28,7 @@ from geoglot.imagery.scene import open_scene
 from geoglot.imagery.vector_stream import write_stream
 from geoglot.imagery.vectors import Feature, to_geojson
 from geoglot.tasks.registry import find_task
-from geoglot.tasks.segment.job import SegmentRequest, prefixes
-from geoglot.tasks.segment.scene import SegmentReport, plan_scene, segment_scene
+from geoglot.tasks.segment.scene import SegmentReport, SegmentRequest, plan_scene, prefixes, segment_scene
 from geoglot.tasks.segment.segmenter import Segmenter, SegmentSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

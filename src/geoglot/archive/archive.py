@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.archive.answers import SearchResult
-from geoglot.archive.calibrate import Background, confidences, load_background
+from geoglot.archive.background import load_scorer
 from geoglot.archive.filters import Filter, Selection, select
 from geoglot.archive.heat import Frame, heat_map
 from geoglot.archive.listing import ChipVectors, Listing, list_chips
@@ -28,8 +28,9 @@ from geoglot.archive.records import SceneRecord
 from geoglot.archive.snapshot import NO_DATE, Arrays, Snapshot, load_snapshot, state_key
 from geoglot.errors import ArchiveDamagedError, UsageError
 from geoglot.imagery.reach import PUBLIC, Reach
-from geoglot.models.card import Calibration, Card
+from geoglot.models.card import Card
 from geoglot.models.encoder import DualEncoder
+from geoglot.scoring.calibration import Scorer
 from geoglot.types import Bbox, Chip, Match, SceneInfo, TimeRange
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Archive:
         self._lock = threading.Lock()
         self._snapshot = snapshot
         self._scan = Scan(snapshot.arrays.vectors)
-        self._background: Background | None = None
+        self._scorer: Scorer | None = None
         self._store: Store | None = None
 
     @classmethod
@@ -160,7 +161,7 @@ class Archive:
         if self.encoder is None:
             raise UsageError("the archive was opened without a model", hint="Archive.open(path, load_encoder(name))")
         if self.calibrated:
-            self._measured_background()
+            self._measured_scorer()
 
     def scenes(self) -> Iterator[SceneRecord]:
         """Every scene, sorted by scene_id."""
@@ -272,7 +273,7 @@ class Archive:
         ranker, path = self._ranker(snapshot, query, selection, filter, exact_limit)
         skip = 0 if point else offset
         page = list(islice(hits(snapshot, ranker, selection, merge=merge), skip, max(offset + limit, point)))
-        matches, nothing = self._judge(snapshot, query, ranker, page, skip)
+        matches, nothing = self._matches(snapshot, query, ranker, page, skip)
         if point:
             matches = self._pointed(matches, query, point)[offset : offset + limit]
         return SearchResult(
@@ -319,17 +320,18 @@ class Archive:
                 self._store = Store.open(self.path)
             return self._store
 
-    def _judge(
+    def _matches(
         self, snapshot: Snapshot, query: NDArray[np.float32], ranker: Ranker, page: list[Hit], offset: int
     ) -> tuple[tuple[Match, ...], bool]:
         """Matches with their confidences, and whether nothing matches; without a calibration neither is known."""
         likely: list[float | None] = [None] * len(page)
         nothing = False
         if self.calibrated:
-            judge = self._judged(snapshot, query)
-            best = judge(ranker.top(BEST_OF)[0])
-            nothing = not (len(best) and float(best.max()) >= self._calibration.threshold)
-            likely = list(judge(np.array([hit.row for hit in page], dtype=np.int64)).tolist())
+            scorer, vectors = self._measured_scorer(), snapshot.arrays.vectors
+            best = scorer.confidences(vectors[ranker.top(BEST_OF)[0]], query)
+            nothing = not (len(best) and float(best.max()) >= scorer.calibration.threshold)
+            rows = np.array([hit.row for hit in page], dtype=np.int64)
+            likely = list(scorer.confidences(vectors[rows], query).tolist())
         return tuple(
             Match(
                 offset + i + 1,
@@ -347,23 +349,11 @@ class Archive:
         """Whether answers carry confidences; False for a model whose card has no calibration."""
         return self.encoder is None or self.encoder.card.calibrated
 
-    @property
-    def _calibration(self) -> Calibration:
-        return self.encoder.card.calibration if self.encoder else Calibration()
-
-    def _judged(
-        self, snapshot: Snapshot, query: NDArray[np.float32]
-    ) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
-        """Rows to confidences."""
-        background = self._measured_background()
-        vectors = snapshot.arrays.vectors
-        return lambda rows: confidences(vectors[rows], query, background, self._calibration)
-
-    def _measured_background(self) -> Background:
+    def _measured_scorer(self) -> Scorer:
         with self._lock:
-            if self._background is None:
-                self._background = load_background(self._snapshot, self.encoder)
-            return self._background
+            if self._scorer is None:
+                self._scorer = load_scorer(self._snapshot, self.encoder)
+            return self._scorer
 
     def info(self) -> ArchiveInfo:
         """Counts and extents. Reads every chip's box."""

@@ -9,7 +9,7 @@ from geoglot.archive.answers import SearchResult
 from geoglot.archive.archive import Archive
 from geoglot.archive.filters import Filter
 from geoglot.archive.listing import Listing
-from geoglot.archive.request import Question
+from geoglot.archive.request import SearchRequest
 from geoglot.errors import UnknownNameError
 from geoglot.types import Chip, Match, SceneInfo
 
@@ -38,8 +38,7 @@ class ManyMatches:
 
 def search_many(
     archives: Mapping[str, Archive],
-    question: Question,
-    wanted: Filter,
+    request: SearchRequest,
     *,
     limit: int,
     offsets: Mapping[str, int],
@@ -54,8 +53,7 @@ def search_many(
 
     Args:
         archives: Name -> archive.
-        question: What is asked.
-        wanted: Which chips; a sensor or scene need only be known to one of the archives.
+        request: What is asked, and of which chips; a sensor or scene need only be known to one of the archives.
         limit: Most matches.
         offsets: How many of each archive's matches were given before.
         merge: See Archive.search.
@@ -66,11 +64,12 @@ def search_many(
     Raises:
         QueryError, UnknownNameError, UsageError: As Archive.search.
     """
-    known = [*archives.values(), *others]
+    holders = [*archives.values(), *others]
+    wanted = request.filter()
     answers = {}
     unknown: UnknownNameError | None = None
     for name, archive in archives.items():
-        terms = question.terms(archive, known)
+        terms = request.terms(archive, holders)
         try:
             answers[name] = archive.search(terms, wanted, limit=limit + 1, offset=offsets.get(name, 0), merge=merge)
         except UnknownNameError as error:

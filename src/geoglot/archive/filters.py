@@ -35,6 +35,7 @@ class Filter:
         sensors: Any of these, upper or lower case.
         scenes: Any of these scene ids, names, paths, or shell patterns of names and paths.
         chips: Any of these chip ids; ids that are not there let nothing through. None lets all through.
+        conditions: More of them: a snapshot -> which of its scenes may be found, bool [S].
 
     Raises:
         UsageError: A range is inverted or not finite, or the polygon is empty or out of range.
@@ -47,6 +48,7 @@ class Filter:
     sensors: tuple[str, ...] = ()
     scenes: tuple[str, ...] = ()
     chips: tuple[str, ...] | None = None
+    conditions: tuple[Callable[[Snapshot], Mask], ...] = ()
 
     def __post_init__(self) -> None:
         if self.gsd_m is not None:
@@ -134,6 +136,7 @@ def _scene_mask(snapshot: Snapshot, filter: Filter) -> Mask | None:
         masks.append(_of_sensors(a, filter.sensors))
     if filter.scenes:
         masks.append(_named(snapshot, filter.scenes))
+    masks += [condition(snapshot) for condition in filter.conditions]
     return np.asarray(np.logical_and.reduce(masks)) if masks else None
 
 

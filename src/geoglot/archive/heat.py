@@ -4,11 +4,10 @@ The value of a pixel is the mean over the chips that cover it, weighted by 1 / a
 
     (v·q - mean) / std
 
-with mean and standard deviation of v·q over the archive's fixed sample of chips (see calibrate). So 0 is what the
-question scores on ordinary chips here, and small chips draw fine detail over the large ones around them.
+with mean and standard deviation of v·q over the archive's fixed sample of chips (see geoglot.scoring.calibration). So 0
+is what the question scores on ordinary chips here, and small chips draw fine detail over the large ones around them.
 
-All boxes are summed with four additions each, into the corners of a table of differences that is then summed twice (a
-summed-area table read backwards; Crow 1984): the cost is chips plus pixels, whatever the boxes' sizes.
+The cost is chips plus pixels, whatever the boxes' sizes (`geoglot.scoring.sums`).
 """
 
 from __future__ import annotations
@@ -19,10 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.calibrate import SMALLEST_STD, sample_rows
 from geoglot.archive.filters import Filter, intersecting, select
 from geoglot.archive.snapshot import Snapshot
 from geoglot.errors import UsageError
+from geoglot.scoring.calibration import sample_rows, standardised
+from geoglot.scoring.sums import BoxSums
 from geoglot.types import Bbox
 
 RADIUS_M = 6_378_137.0
@@ -101,9 +101,7 @@ def heat_map(snapshot: Snapshot, query: NDArray[np.float32], frame: Frame, wante
     near = intersecting(boxes, frame.bbox_lonlat)
     rows = np.flatnonzero(near if left is None else near & left)
     usual = vectors[sample_rows(len(snapshot))] @ query
-    values = _scores(vectors, rows, query)
-    if len(usual):
-        values = (values - float(usual.mean())) / max(float(usual.std()), SMALLEST_STD)
+    values = standardised(_scores(vectors, rows, query), usual)
     return paint(frame, boxes[:, rows], values)
 
 
@@ -121,11 +119,8 @@ def paint(frame: Frame, boxes: Floats, values: Floats) -> NDArray[np.float32]:
     x0, x1 = _span(np.radians(boxes[[0, 2]]) * RADIUS_M - frame.left, (frame.right - frame.left) / frame.width)
     y0, y1 = _span(frame.top - northing(boxes[[3, 1]]), (frame.top - frame.bottom) / frame.height)
     weights = 1.0 / np.maximum((x1 - x0) * (y1 - y0), 1.0)
-    corners = _corners(frame, (x0, y0, x1, y1))
-    count = _summed(frame, corners, np.ones_like(weights))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = _summed(frame, corners, weights * values) / _summed(frame, corners, weights)
-    return np.where(count > 0.5, mean, np.nan).astype(np.float32)
+    covers = np.stack([x0, y0, x1, y1], axis=1).clip(-1, max(frame.width, frame.height) + 1).astype(np.int64)
+    return BoxSums(covers, frame.height, frame.width).mean(values, weights)
 
 
 def _split(boxes: Floats, values: Floats) -> tuple[Floats, Floats]:
@@ -142,19 +137,3 @@ def _split(boxes: Floats, values: Floats) -> tuple[Floats, Floats]:
 def _span(metres: Floats, pixel_m: float) -> tuple[Floats, Floats]:
     start = np.floor(metres[0] / pixel_m + 0.5)
     return start, np.maximum(np.floor(metres[1] / pixel_m + 0.5), start + 1)
-
-
-def _corners(frame: Frame, spans: tuple[Floats, Floats, Floats, Floats]) -> NDArray[np.int64]:
-    """Where the four additions go, int64 [4, N], in a flat table of (height + 1) x (width + 1)."""
-    x0, y0, x1, y1 = spans
-    left, right = (np.clip(x, 0, frame.width).astype(np.int64) for x in (x0, x1))
-    top, bottom = (np.clip(y, 0, frame.height).astype(np.int64) for y in (y0, y1))
-    wide = frame.width + 1
-    return np.stack([top * wide + left, bottom * wide + right, top * wide + right, bottom * wide + left])
-
-
-def _summed(frame: Frame, corners: NDArray[np.int64], values: Floats) -> Floats:
-    size = (frame.height + 1) * (frame.width + 1)
-    signed = np.concatenate([values, values, -values, -values])
-    table = np.bincount(corners.ravel(), weights=signed, minlength=size).reshape(frame.height + 1, frame.width + 1)
-    return np.asarray(table.cumsum(axis=0).cumsum(axis=1)[:-1, :-1])

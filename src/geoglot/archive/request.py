@@ -1,38 +1,117 @@
-"""A question as it comes over a wire: plain JSON values in, terms and a filter out. For servers and tasks."""
+"""What can be asked: query and filter, declared once, from which every door makes its own.
+
+The fields of `SearchRequest` are the options of `geoglot search` and of the tasks, the body of `POST /search`, the
+parameters of `GET /search`, and the bodies of tasks. **To add a filter, add a field to `FilterRequest`** whose `keeps`
+says which scenes of a snapshot it lets through; nothing else has to change:
+
+    most_px: int | None = option("only scenes at most so many pixels wide", keeps=narrower)
+
+This module imports no array library at its head: the command line reads it to explain its options.
+"""
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from geoglot.archive.filters import Filter
-from geoglot.archive.query import Term, pack_vector, parse_terms, read_picture
 from geoglot.errors import QueryError, UsageError
 from geoglot.types import Bbox, TimeRange
 
 if TYPE_CHECKING:
-    from shapely.geometry.base import BaseGeometry
+    import numpy as np
+    from numpy.typing import NDArray
 
     from geoglot.archive.archive import Archive
+    from geoglot.archive.filters import Filter
+    from geoglot.archive.query import Term
+    from geoglot.archive.snapshot import Snapshot
     from geoglot.imagery.limits import Limits
     from geoglot.models.encoder import DualEncoder
+
+    Keeps = Callable[[Any, Snapshot], NDArray[np.bool_]]
 
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 """RFC 3339, section 5.6: a date-time needs its seconds and its offset."""
 _FINGERPRINT = re.compile(r"[0-9a-f]{16}")
-MAX_NESTING = 3
-GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection")
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked, as texts; the names are those of the REST API. Empty when nothing is.
+def option(
+    help: str,
+    default: Any = None,
+    *,
+    metavar: str | None = None,
+    most: int | None = None,
+    keeps: Keeps | None = None,
+    wire: Any = None,
+) -> Any:
+    """A field of a request, for every door.
+
+    Args:
+        help: A phrase without a capital and a full stop.
+        default: When it is not given.
+        metavar: What stands for the value on the command line; by default the type chooses.
+        most: Of a list, how many values over the network.
+        keeps: Of a filter: its value and a snapshot -> which scenes it lets through, bool [S]. Only asked when given.
+        wire: The type over the network, where the field's own says too little.
+    """
+    return field(
+        default=default, metadata={"help": help, "metavar": metavar, "most": most, "keeps": keeps, "wire": wire}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterRequest:
+    """Which chips may be found. Every condition that is given must hold."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    bbox: tuple[float, ...] | None = option(
+        "only in this box: west, south, east, north in degrees; west > east crosses the antimeridian", most=6
+    )
+    intersects: dict[str, Any] | None = option("only where this GeoJSON geometry lies; not together with bbox")
+    datetime: str | None = option("only scenes taken then: an RFC 3339 instant or interval, .. for open")
+    gsd_min: float | None = option("finest ground sample distance, metres per pixel", metavar="M")
+    gsd_max: float | None = option("coarsest ground sample distance, metres per pixel", metavar="M")
+    sensor: tuple[str, ...] = option("only these sensors", (), metavar="NAME", most=64)
+    scene: tuple[str, ...] = option("only these scenes: id, name or glob", (), metavar="NAME", most=64)
+
+    def filter(self) -> Filter:
+        """As a filter.
+
+        Raises:
+            UsageError: A value is wrong, or `bbox` and `intersects` are given together.
+        """
+        from geoglot.archive.filters import Filter
+        from geoglot.archive.geojson import read_geometry
+
+        if self.bbox is not None and self.intersects is not None:
+            raise UsageError("bbox and intersects are given together", hint="Use one of them.")
+        return Filter(
+            bbox=read_bbox(self.bbox) if self.bbox is not None else None,
+            polygon=read_geometry(self.intersects) if self.intersects is not None else None,
+            time=read_time(self.datetime) if self.datetime is not None else None,
+            gsd_m=_gsd(self.gsd_min, self.gsd_max),
+            sensors=tuple(self.sensor),
+            scenes=tuple(self.scene),
+            conditions=tuple(self._conditions()),
+        )
+
+    def _conditions(self) -> Iterator[Callable[[Snapshot], NDArray[np.bool_]]]:
+        for one in fields(self):
+            value, keeps = getattr(self, one.name), one.metadata.get("keeps")
+            if keeps is not None and value not in (None, ()):
+                yield partial(keeps, value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRequest(FilterRequest):
+    """A question, as texts, and which chips.
 
     Attributes:
         q: A query text; its pictures are tokens of `picture_token`, never files.
@@ -40,13 +119,16 @@ class Question:
         image: Tokens of `picture_token`: more like these.
     """
 
-    q: str = ""
-    like: tuple[str, ...] = ()
-    image: tuple[str, ...] = ()
+    q: str = option("the question, in any language of the model; signed terms may be added up", "")
+    like: tuple[str, ...] = option("chip ids: more like these", (), metavar="CHIP_ID", most=16)
+    image: tuple[str, ...] = option(
+        "pictures: more like these; over the network tokens from POST /pictures", (), metavar="FILE", most=16
+    )
 
-    def __bool__(self) -> bool:
+    @property
+    def has_question(self) -> bool:
         """Whether anything is asked."""
-        return bool(self.q or self.like or self.image)
+        return bool(self.q.strip() or self.like or self.image)
 
     def terms(self, archive: Archive, others: Sequence[Archive] = ()) -> tuple[Term, ...]:
         """The terms for one archive. A chip may lie in another archive of the same model.
@@ -54,20 +136,25 @@ class Question:
         Raises:
             QueryError: The text cannot be read, names a file, or a picture or chip is of no use for this archive.
         """
-        terms = parse_terms(self.q) if self.q else ()
+        from geoglot.archive.query import Term, parse_terms
+
+        terms = parse_terms(self.q.strip()) if self.q.strip() else ()
         terms += tuple(Term(1.0, "chip", chip) for chip in self.like)
         terms += tuple(Term(1.0, "image", token) for token in self.image)
-        return tuple(self._resolved(term, archive, others) for term in terms)
+        return tuple(_resolved(term, archive, others) for term in terms)
 
-    def _resolved(self, term: Term, archive: Archive, others: Sequence[Archive]) -> Term:
-        if term.kind == "image":
-            return Term(term.weight, "vector", _vector_of(term.value, archive))
-        if term.kind == "chip" and archive.chip(term.value) is None:
-            same = (a for a in others if a.manifest.fingerprint == archive.manifest.fingerprint)
-            vector = next((v for a in same if (v := a.chip_vector(term.value)) is not None), None)
-            if vector is not None:
-                return Term(term.weight, "vector", pack_vector(vector))
-        return term
+
+def _resolved(term: Term, archive: Archive, others: Sequence[Archive]) -> Term:
+    from geoglot.archive.query import Term, pack_vector
+
+    if term.kind == "image":
+        return Term(term.weight, "vector", _vector_of(term.value, archive))
+    if term.kind == "chip" and archive.chip(term.value) is None:
+        same = (a for a in others if a.manifest.fingerprint == archive.manifest.fingerprint)
+        vector = next((v for a in same if (v := a.chip_vector(term.value)) is not None), None)
+        if vector is not None:
+            return Term(term.weight, "vector", pack_vector(vector))
+    return term
 
 
 def picture_token(file: Path, encoder: DualEncoder, limits: Limits) -> str:
@@ -76,6 +163,8 @@ def picture_token(file: Path, encoder: DualEncoder, limits: Limits) -> str:
     Raises:
         SceneError: It cannot be read as an image, or is over the limits.
     """
+    from geoglot.archive.query import pack_vector, read_picture
+
     vector = encoder.encode_images(read_picture(str(file), encoder.card.image_px, limits))[0]
     return f"{encoder.card.fingerprint}.{pack_vector(vector)}"
 
@@ -93,35 +182,6 @@ def _vector_of(token: str, archive: Archive) -> str:
             hint="Encode the picture again, with the model of this archive.",
         )
     return vector
-
-
-def read_filter(
-    *,
-    bbox: Sequence[float] | None = None,
-    intersects: Mapping[str, Any] | None = None,
-    datetime: str | None = None,
-    gsd_min: float | None = None,
-    gsd_max: float | None = None,
-    sensor: Sequence[str] = (),
-    scene: Sequence[str] = (),
-    ids: Sequence[str] | None = None,
-) -> Filter:
-    """A filter from plain values; the names are those of the REST API.
-
-    Raises:
-        UsageError: A value is wrong, or `bbox` and `intersects` are given together.
-    """
-    if bbox is not None and intersects is not None:
-        raise UsageError("bbox and intersects are given together", hint="Use one of them.")
-    return Filter(
-        bbox=read_bbox(bbox) if bbox is not None else None,
-        polygon=read_geometry(intersects) if intersects is not None else None,
-        time=read_time(datetime) if datetime is not None else None,
-        gsd_m=_gsd(gsd_min, gsd_max),
-        sensors=tuple(sensor),
-        scenes=tuple(scene),
-        chips=tuple(ids) if ids is not None else None,
-    )
 
 
 def _gsd(low: float | None, high: float | None) -> tuple[float, float] | None:
@@ -167,83 +227,3 @@ def _instant(text: str) -> datetime:
         raise UsageError(
             f"{text[:60]!r} is not an RFC 3339 date-time: {error}", hint="Write 2019-06-01T00:00:00Z."
         ) from error
-
-
-def read_geometry(raw: Mapping[str, Any]) -> BaseGeometry:
-    """A GeoJSON geometry in lon/lat; invalid polygons are repaired.
-
-    Raises:
-        UsageError: Not GeoJSON, a Feature, not finite, or outside the earth.
-    """
-    import shapely
-
-    kind = raw.get("type")
-    if kind not in GEOMETRIES:
-        raise UsageError(
-            f"intersects has type {str(kind)[:40]!r}, which is not a geometry",
-            hint=f"Give one of {', '.join(GEOMETRIES)}; of a Feature, give its geometry.",
-        )
-    try:
-        _check_depth(raw)
-        shape = shapely.geometry.shape(dict(raw))
-        if not bool(shapely.is_valid(shape)):
-            shape = shapely.make_valid(shape)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, shapely.errors.ShapelyError) as error:
-        raise UsageError(
-            f"intersects is not a GeoJSON geometry: {error}", hint="See RFC 7946; positions are [lon, lat]."
-        ) from error
-    return _finite(shape)
-
-
-def _check_depth(raw: Mapping[str, Any], depth: int = 0) -> None:
-    """Shapely recurses; a hostile nesting must not reach it."""
-    if depth > MAX_NESTING:
-        raise ValueError("collections are nested too deeply")
-    for geometry in raw.get("geometries", ()) if raw["type"] == "GeometryCollection" else ():
-        _check_depth(geometry, depth + 1)
-
-
-def _finite(shape: BaseGeometry) -> BaseGeometry:
-    import shapely
-
-    if not all(math.isfinite(v) for v in shape.bounds) and not shape.is_empty:
-        raise UsageError("intersects holds a position that is not finite", hint="Positions are [lon, lat] in degrees.")
-    return shapely.force_2d(shape)
-
-
-def read_region(path: str | Path) -> BaseGeometry:
-    """All polygons of a GeoJSON file as one geometry in lon/lat degrees; invalid ones are repaired.
-
-    Raises:
-        UsageError: The file is not there, not GeoJSON, or holds no polygon.
-    """
-    import shapely
-
-    file = Path(path).expanduser()
-    try:
-        polygons = [shapely.geometry.shape(raw) for raw in _polygons(json.loads(file.read_text("utf-8")))]
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {str(path)!r}: {error.strerror or error}", hint="Give a GeoJSON file with polygons."
-        ) from error
-    except (ValueError, TypeError, KeyError, AttributeError, shapely.errors.GEOSException) as error:
-        raise UsageError(f"{str(path)!r} is not GeoJSON: {error}", hint="Give a GeoJSON file with polygons.") from error
-    if not polygons:
-        raise UsageError(f"{str(path)!r} holds no polygon", hint="Points and lines have no inside; draw a polygon.")
-    return shapely.union_all([shapely.make_valid(polygon) for polygon in polygons])
-
-
-def _polygons(raw: Any) -> Iterator[dict[str, Any]]:
-    """Polygon geometries of any GeoJSON object, depth first."""
-    kind = raw["type"]
-    if kind == "FeatureCollection":
-        for feature in raw["features"]:
-            yield from _polygons(feature)
-    elif kind == "Feature":
-        if raw["geometry"] is not None:
-            yield from _polygons(raw["geometry"])
-    elif kind == "GeometryCollection":
-        for geometry in raw["geometries"]:
-            yield from _polygons(geometry)
-    elif kind in ("Polygon", "MultiPolygon"):
-        yield raw

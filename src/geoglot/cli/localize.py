@@ -25,9 +25,6 @@ def localize(
     text: Annotated[list[str], typer.Argument(metavar="TEXT...", help="What to look for; several share one pass.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the files go.")] = Path("localized"),
     model: ModelName = None,
-    mode: Annotated[
-        str, typer.Option(metavar="MODE", help="fast, or strict: bit by bit as the method's released code.")
-    ] = "fast",
     finer: Annotated[
         bool, typer.Option("--finer", help="Look inside the smallest windows, too; costs about six times more.")
     ] = False,
@@ -48,14 +45,14 @@ def localize(
 
     Leaves heat maps (GeoTIFF), regions (GeoJSON), pictures and a report in a folder.
     """
-    from geoglot.imagery.multiscale import SIDES_PX
+    from geoglot.imagery.grid import SIDES_PX
     from geoglot.imagery.scene import open_scene
     from geoglot.models.load import load_encoder
     from geoglot.models.zoo.registry import DEFAULT_MODEL
-    from geoglot.tasks.localize.files import write_heats
     from geoglot.tasks.localize.localizer import LocalizeSettings, localize_scene, make_folder, make_plan
+    from geoglot.tasks.localize.scene import write_heats
 
-    settings = LocalizeSettings(tuple(side or SIDES_PX), tuple(ground or ()), mode, finer, level, most)
+    settings = LocalizeSettings(tuple(side or SIDES_PX), tuple(ground or ()), finer, level, most)
     with open_scene(scene, reach=reach_of(root, allow_host)) as opened:
         plan = make_plan(opened, text, settings)
         if dry_run:
@@ -64,11 +61,11 @@ def localize(
         encoder = load_encoder(model or DEFAULT_MODEL)
         make_folder(out)
         with _progress() as report:
-            found = write_heats(opened, plan, localize_scene(opened, encoder, text, plan, report), text, out)
+            facts = write_heats(opened, plan, localize_scene(opened, encoder, text, plan, report), text, out)
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
-        _tell(found, plan, out)
+        _tell(facts, plan, out)
 
 
 @contextmanager
@@ -106,10 +103,10 @@ def _tell_notes(plan: LocalizePlan) -> None:
         say(f"{note[0].upper()}{note[1:]}.")
 
 
-def _tell(found: dict[str, Any], plan: LocalizePlan, out: Path) -> None:
+def _tell(facts: dict[str, Any], plan: LocalizePlan, out: Path) -> None:
     from geoglot.cli.screen import results, say
 
-    for row in found["sentences"]:
+    for row in facts["sentences"]:
         nothing = " Nothing matches; the nearest:" if row["nothing_matches"] else ""
         results().print(f"{row['sentence']}:{nothing}", style="bold", markup=False)
         for note in row["notes"]:
@@ -117,7 +114,7 @@ def _tell(found: dict[str, Any], plan: LocalizePlan, out: Path) -> None:
         for region in row["regions"]:
             results().print(f"  {_line(region)}", markup=False)
     _tell_notes(plan)
-    say(f"Mode {plan.settings.mode}, {plan.windows:,} windows. Wrote {out}")
+    say(f"{plan.windows:,} windows. Wrote {out}")
 
 
 def _line(region: dict[str, Any]) -> str:

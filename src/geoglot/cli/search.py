@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from dataclasses import replace
@@ -11,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from geoglot.archive.request import SearchRequest
 from geoglot.cli.app import PLAIN
-from geoglot.cli.options import ArchivePath, ModelName
+from geoglot.cli.options import ArchivePath, ModelName, with_options_of
 from geoglot.errors import EmptyQueryError, UnknownNameError, UsageError
-from geoglot.types import Bbox, TimeRange
+from geoglot.types import TimeRange
 
 if TYPE_CHECKING:
-    from shapely.geometry.base import BaseGeometry
-
     from geoglot.archive.answers import SearchResult
     from geoglot.archive.filters import Filter
     from geoglot.archive.query import Term
@@ -33,35 +31,20 @@ app = typer.Typer(**PLAIN)
     epilog='Examples:   geoglot "boats moored in a harbour" --bbox 32 -1 33 1 --since 2019-01-01   |   '
     'geoglot \'"harbour" + ./ship.png - "bridge"\' -f geojson > places.geojson'
 )
+@with_options_of(SearchRequest, without=("q", "intersects", "datetime"))
 def search(
     text: Annotated[
         list[str] | None,
         typer.Argument(metavar="[TEXT]", help="The question, in any language of the model."),
     ] = None,
     archive: ArchivePath = Path(".geoglot"),
-    bbox: Annotated[
-        tuple[float, float, float, float] | None,
-        typer.Option(metavar="W S E N", help="Only in this box, degrees; W > E crosses the antimeridian."),
-    ] = None,
+    *,
+    request: SearchRequest,
     within: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Only in the polygons of this GeoJSON file.")
     ] = None,
     since: Annotated[str | None, typer.Option(metavar="DATE", help="Taken on or after: 2019, 2019-06, ...")] = None,
     until: Annotated[str | None, typer.Option(metavar="DATE", help="Taken on or before; 2019 means all of it.")] = None,
-    gsd_min: Annotated[float | None, typer.Option(metavar="M", help="Finest ground sample distance, m/px.")] = None,
-    gsd_max: Annotated[float | None, typer.Option(metavar="M", help="Coarsest ground sample distance, m/px.")] = None,
-    sensor: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this sensor; repeat for several.")
-    ] = None,
-    scene: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this scene: id, name or glob; repeat for several.")
-    ] = None,
-    like: Annotated[
-        list[str] | None, typer.Option(metavar="CHIP_ID", help="More like this chip; chip ids stand in --format json.")
-    ] = None,
-    image: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="More like this picture; repeat for several.")
-    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Places to show.")] = 20,
     offset: Annotated[int | None, typer.Option(min=0, help="Skip so many.")] = None,
     page: Annotated[int | None, typer.Option(min=1, help="Or: show this page.")] = None,
@@ -100,19 +83,16 @@ def search(
     Filters are applied before ranking. The answer goes to stdout, all else to stderr.
     """
     from geoglot.archive.archive import Archive
-    from geoglot.archive.filters import Filter
+    from geoglot.archive.geojson import read_region
     from geoglot.models.load import load_encoder
 
     chosen = _format(format, output)
-    question, terms = _question(text or [], like or [], image or [])
-    wanted = Filter(
-        bbox=Bbox(*bbox) if bbox else None,
-        polygon=_region(within),
-        time=TimeRange.parse(since, until) if since or until else None,
-        gsd_m=_gsd_range(gsd_min, gsd_max),
-        sensors=tuple(sensor or ()),
-        scenes=tuple(scene or ()),
-    )
+    question, terms = _question(text or [], request)
+    wanted = request.filter()
+    if within:
+        wanted = replace(wanted, polygon=read_region(within))
+    if since or until:
+        wanted = replace(wanted, time=TimeRange.parse(since, until))
     skip = _offset(offset, page, limit)
     opened = Archive.open(archive, load_encoder(model or _model_of(archive)))
     found = opened.search(terms, wanted, limit=limit, offset=skip, merge=not no_merge, point=candidates * point)
@@ -140,32 +120,23 @@ def _format(name: str | None, output: Path | None) -> str:
     return chosen
 
 
-def _question(text: list[str], like: list[str], image: list[Path]) -> tuple[str, tuple[Term, ...]]:
-    """The question for people, and its terms."""
+def _question(text: list[str], request: SearchRequest) -> tuple[str, tuple[Term, ...]]:
+    """The question for people, and its terms; here pictures are files."""
     from geoglot.archive.query import Term, parse_terms
 
     words = " ".join(text).strip()
     _refuse_folder(words)
     terms = parse_terms(words) if text else ()
-    terms += tuple(Term(1.0, "chip", chip) for chip in like) + tuple(Term(1.0, "image", str(file)) for file in image)
+    terms += tuple(Term(1.0, "chip", chip) for chip in request.like)
+    terms += tuple(Term(1.0, "image", file) for file in request.image)
     if not terms:
         raise EmptyQueryError("nothing to search for", hint='Ask something: geoglot "boats in a harbour"')
-    return " + ".join([words] * bool(words) + like + [str(file) for file in image]), terms
+    return " + ".join([words] * bool(words) + [*request.like, *request.image]), terms
 
 
 def _refuse_folder(words: str) -> None:
     if ("/" in words or "\\" in words) and os.path.isdir(words):  # noqa: PTH112 - any text
         raise UsageError(f"{words!r} is a folder, not a question", hint=f"To index it: geoglot index {words!r}")
-
-
-def _region(within: Path | None) -> BaseGeometry | None:
-    from geoglot.archive.request import read_region
-
-    return read_region(within) if within else None
-
-
-def _gsd_range(low: float | None, high: float | None) -> tuple[float, float] | None:
-    return None if low is None and high is None else (low or 0.0, math.inf if high is None else high)
 
 
 def _offset(offset: int | None, page: int | None, limit: int) -> int:

@@ -24,7 +24,12 @@ def segment(
     scene: Annotated[str, typer.Argument(metavar="SCENE", help="A raster file, or its address.")],
     classes: Annotated[
         list[str] | None,
-        typer.Option("--class", "-c", metavar="WORDS", help='A class, "building,roof" with synonyms; repeat.'),
+        typer.Option(
+            "--class",
+            "-c",
+            metavar="WORDS",
+            help='A class, "building,roof" with synonyms, "Town: building,roof" with a name; repeat.',
+        ),
     ] = None,
     background: Annotated[
         str | None, typer.Option(metavar="WORDS", help="What is none of the classes: words, or auto.")
@@ -81,8 +86,8 @@ def segment(
         if dry_run:
             report = plan_scene(segmenter, opened)
         else:
-            with _progress() as told:
-                report = segment_scene(segmenter, opened, out, vectors=formats, told=told)
+            with _progress() as progress:
+                report = segment_scene(segmenter, opened, out, vectors=formats, progress=progress)
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
     else:

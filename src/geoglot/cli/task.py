@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from geoglot.cli.app import PLAIN
-from geoglot.cli.options import ArchivePath
+from geoglot.cli.options import ArchivePath, given, keyword, request_options, signed
 from geoglot.errors import UsageError
 from geoglot.tasks.registry import TASKS, Task
 
 Folder = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the files go.")]
-KINDS: dict[Any, tuple[Any, str]] = {
-    tuple[str, ...]: (list[str] | None, "TEXT"),
-    tuple[float, ...] | None: (tuple[float, float, float, float] | None, "W S E N"),
-    dict[str, Any] | None: (str | None, "GEOJSON"),
-    str | None: (str | None, "TEXT"),
-    str: (str, "TEXT"),
-    float | None: (float | None, "N"),
-    float: (float, "N"),
-    int: (int, "N"),
-}
-"""Type of a request's field -> type and metavar of the option."""
 PICTURES = ("picture", "image")
 
 
@@ -69,27 +56,11 @@ def _command(task: Task) -> Callable[..., None]:
     def command(archive: Path, **values: Any) -> None:
         _run(task, archive, values.pop("output", None), values)
 
-    hints = get_type_hints(task.request_type)
-    parameters = [_parameter("archive", ArchivePath, Path(".geoglot"))]
-    for field in fields(task.request_type):
-        kind, metavar = (bool, None) if hints[field.name] is bool else KINDS[hints[field.name]]
-        option = typer.Option(help=_sentence(field.metadata["help"]), metavar=metavar)
-        default = None if field.default == () else field.default
-        parameters.append(_parameter(field.name, Annotated[kind, option], default))
+    parameters = [keyword("archive", ArchivePath, Path(".geoglot")), *request_options(task.request_type)]
     if task.answers == "job":
-        parameters.append(_parameter("output", Folder, Path(task.name)))
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        parameters.append(keyword("output", Folder, Path(task.name)))
     command.__doc__ = task.summary
-    return command
-
-
-def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _sentence(help: str) -> str:
-    return f"{help[0].upper()}{help[1:]}."
+    return signed(command, parameters)
 
 
 def _run(task: Task, archive: Path, output: Path | None, values: dict[str, Any]) -> None:
@@ -100,9 +71,7 @@ def _run(task: Task, archive: Path, output: Path | None, values: dict[str, Any])
 
     encoder = load_encoder(read_manifest(archive).model)
     opened = Archive.open(archive, encoder)
-    request = task.request_type(
-        **{name: _value(name, value, encoder) for name, value in values.items() if value is not None}
-    )
+    request = task.request_type(**{name: _value(name, value, encoder) for name, value in given(values).items()})
     if output is None:
         typer.echo(json.dumps(task.run_now(opened, request), indent=2, ensure_ascii=False))
         return
@@ -113,7 +82,7 @@ def _run(task: Task, archive: Path, output: Path | None, values: dict[str, Any])
 
 
 def _value(name: str, value: Any, encoder: Any) -> Any:
-    """As the request wants it: lists as tuples, GeoJSON as a table, pictures as tokens."""
+    """As the request wants it: GeoJSON as a table, pictures as tokens."""
     if name in PICTURES:
         return _token(value, encoder) if isinstance(value, str) else tuple(_token(file, encoder) for file in value)
     if name == "intersects":
@@ -121,7 +90,7 @@ def _value(name: str, value: Any, encoder: Any) -> Any:
             return json.loads(value)
         except ValueError as error:
             raise UsageError(f"--intersects is not JSON: {error}", hint="Give a GeoJSON geometry.") from error
-    return tuple(value) if isinstance(value, list | tuple) else value
+    return value
 
 
 def _token(file: str, encoder: Any) -> str:

@@ -1,7 +1,7 @@
 """Does the evidence lie where the thing is? The pointing game.
 
 *Pointing accuracy*: for each image and each class that it shows, the highest cell of the class's map (see
-`archive.evidence`) must lie inside one of the class's instances, by its box, and more strictly by its outline. The
+`archive.rerank`) must lie inside one of the class's instances, by its box, and more strictly by its outline. The
 share of (image, class) pairs, after the pointing game (Zhang et al. 2018, arXiv 1608.00507) without its 15 px of
 tolerance.
 """
@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from geoglot.archive.evidence import CELL_PX, ZOOMS, Judge, place_maps
+from geoglot.archive.rerank import ZOOMS, place_maps
 from geoglot.data.regions.schema import Region, RegionRecord, RegionSet
 from geoglot.errors import UsageError
 from geoglot.evaluation.number import Interval
-from geoglot.models.encoder import DenseEncoder
+from geoglot.models.encoder import DenseEncoder, background_prompts
+from geoglot.scoring.calibration import Scorer
+from geoglot.scoring.places import CELL_PX
 
 RESAMPLES = 1000
 
@@ -70,14 +72,15 @@ def pointing_accuracy(
     Raises:
         UsageError: No image shows any category.
     """
-    judge = Judge.of(encoder, encoder.encode_texts([(texts or {}).get(c, c) for c in regions.categories]))
+    scorer = Scorer.unmeasured(background_prompts(encoder), encoder.card.calibration)
+    queries = encoder.encode_texts([(texts or {}).get(c, c) for c in regions.categories])
     rows: list[tuple[int, str, bool, bool]] = []
     count = min(len(regions), limit or len(regions))
     for i in range(count):
         record = regions.record(i)
         here = sorted({region.category for region in record.regions} & set(regions.categories))
         if here:
-            heat = place_maps(encoder, regions.image(i)[None], judge, zooms)[0]
+            heat = place_maps(encoder, regions.image(i)[None], scorer, queries, zooms)[0]
             for name in here:
                 mine = [region for region in record.regions if region.category == name]
                 point = _peak(heat[..., regions.categories.index(name)], record)

@@ -22,17 +22,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.calibrate import fit_calibration, logistic, measure_background, standard_margins
 from geoglot.data.drawn import KINDS, draw_sample
 from geoglot.data.glossary import concepts
 from geoglot.data.samples import Sample, load_pixels, read_samples
 from geoglot.evaluation.embeddings import encode_samples
 from geoglot.evaluation.retrieval import caption_retrieval
 from geoglot.files import sha256
-from geoglot.models.card import CARD_FILE, Calibration, Card, read_card
+from geoglot.models.card import CARD_FILE, Card, read_card
 from geoglot.models.encoder import DualEncoder, Vectors
 from geoglot.models.load import load_encoder
 from geoglot.models.tokenizers.concepts import ConceptTokenizer
+from geoglot.scoring.calibration import Scorer, logistic
+from geoglot.scoring.fit import fit_calibration
+from geoglot.types import Calibration
 
 log = logging.getLogger("geoglot.release")
 
@@ -97,8 +99,8 @@ def fit_at(archives: Sequence[Labelled], prompts: Vectors, calibration: Calibrat
     """As `fit`, with the temperature and likeness of `calibration`."""
     z = []
     for a in archives:
-        background = measure_background(a.images, prompts, calibration)
-        z.append(np.stack([standard_margins(a.images, q, background, calibration) for q in a.queries], 1))
+        scorer = Scorer.measured(a.images, prompts, calibration)
+        z.append(np.stack([scorer.standard_margins(a.images, query) for query in a.queries], 1))
     truth = np.concatenate([a.truth.ravel() for a in archives])
     slope, offset = fit_calibration(np.concatenate([part.ravel() for part in z]), truth)
     chance = [logistic(slope * part + offset) for part in z]

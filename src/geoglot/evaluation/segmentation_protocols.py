@@ -26,8 +26,9 @@ from geoglot.data.segmentation import SegmentationSet
 from geoglot.errors import UsageError
 from geoglot.evaluation.embeddings import encode_known
 from geoglot.evaluation.segmentation import NO_ANSWER, Bytes, Predict
-from geoglot.imagery.stitch import between
 from geoglot.models.encoder import DenseEncoder
+from geoglot.scoring.enlarge import enlarged
+from geoglot.scoring.windows import Axis
 from geoglot.tasks.segment.classes import AUTO, AskedClass, best_of
 from geoglot.tasks.segment.scores import Upsampler
 from geoglot.tasks.segment.segmenter import Segmenter, SegmentSettings, segment_picture
@@ -80,7 +81,7 @@ def published_predict(protocol: str, encoder: DenseEncoder, data: SegmentationSe
 
     def predict(image: Bytes, gsd_m: float | None) -> Bytes:
         logits = slide(encoder, fit(image), table, rules)
-        logits = resized(logits, image.shape[:2])
+        logits = enlarged(logits, image.shape[:2])
         return decide(logits, owners, floor, rest)
 
     return predict
@@ -103,21 +104,13 @@ def fit(image: Bytes) -> Bytes:
     if size == image.shape[:2]:
         return image
     channels = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
-    return np.rint(resized(channels, (max(size[0], 1), max(size[1], 1)))).astype(np.uint8).transpose(1, 2, 0)
-
-
-def resized(channels: Floats, size: tuple[int, ...]) -> Floats:
-    """[C, H, W] to [C, *size], bilinear between pixel centres, without smoothing first (OpenCV's and PyTorch's way)."""
-    top, down = between(0, size[0], channels.shape[1] / size[0], channels.shape[1])
-    left, across = between(0, size[1], channels.shape[2] / size[1], channels.shape[2])
-    return down @ (channels[:, top : top + down.shape[1], left : left + across.shape[1]] @ across.T)
+    return np.rint(enlarged(channels, (max(size[0], 1), max(size[1], 1)))).astype(np.uint8).transpose(1, 2, 0)
 
 
 def chip_starts(size: int) -> list[tuple[int, int]]:
     """(start, end) of chips on an axis: the last one is shifted inside."""
-    count = max(size - CHIP_PX + STRIDE_PX - 1, 0) // STRIDE_PX + 1
-    ends = [min(i * STRIDE_PX + CHIP_PX, size) for i in range(count)]
-    return [(max(end - CHIP_PX, 0), end) for end in ends]
+    firsts = Axis.cut(size, CHIP_PX, 1 - STRIDE_PX / CHIP_PX).firsts
+    return [(first, min(first + CHIP_PX, size)) for first in firsts]
 
 
 def slide(encoder: DenseEncoder, image: Bytes, table: Floats, rules: Published) -> Floats:
@@ -142,9 +135,9 @@ def chip_scores(encoder: DenseEncoder, chips: Bytes, table: Floats, rules: Publi
     if token is not None:
         scores = scores + np.float32(rules.bias) * (token @ table.T)[:, None, None, :]
     reach = tuple(side * encoder.patch_px for side in scores.shape[1:3])
-    full = [resized(np.ascontiguousarray(one.transpose(2, 0, 1)), reach) for one in scores]
+    full = [enlarged(np.ascontiguousarray(one.transpose(2, 0, 1)), reach) for one in scores]
     cut = [one[:, inside[0], inside[1]] for one in full]
-    return cut if not rules.own_side else [resized(one, size) for one in cut]
+    return cut if not rules.own_side else [enlarged(one, size) for one in cut]
 
 
 def _shown(encoder: DenseEncoder, chips: Bytes, rules: Published) -> tuple[Bytes, tuple[slice, slice]]:
@@ -153,7 +146,7 @@ def _shown(encoder: DenseEncoder, chips: Bytes, rules: Published) -> tuple[Bytes
         side = encoder.card.image_px
         if chips.shape[1:3] != (side, side):
             flat = chips.transpose(0, 3, 1, 2).reshape(-1, *chips.shape[1:3]).astype(np.float32)
-            small = np.rint(resized(flat, (side, side))).astype(np.uint8)
+            small = np.rint(enlarged(flat, (side, side))).astype(np.uint8)
             chips = small.reshape(len(chips), 3, side, side).transpose(0, 2, 3, 1)
         return np.ascontiguousarray(chips), (slice(0, side), slice(0, side))
     lacks = [-length % encoder.patch_px for length in chips.shape[1:3]]

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.errors import UsageError
-from geoglot.imagery.filters import blobs, box_blur, highest
+from geoglot.evaluation.map_filters import box_blur, highest
+from geoglot.scoring.blobs import blobs
 
 Polygon = Sequence[tuple[float, float]]
 """Vertices (x, y) in pixels of the map."""

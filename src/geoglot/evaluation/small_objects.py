@@ -20,14 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from geoglot.archive.evidence import Judge, Scores
 from geoglot.archive.rerank import BATCH, CANDIDATES, WEIGHT, closer_maps, fused, sizes_px
 from geoglot.data.regions.schema import RegionRecord, RegionSet
 from geoglot.errors import UsageError
 from geoglot.evaluation.number import Interval
 from geoglot.evaluation.pointing import RESAMPLES, Told, in_box, middle
 from geoglot.imagery.grid import chip_windows
-from geoglot.models.encoder import DenseEncoder, Images
+from geoglot.models.encoder import DenseEncoder, Images, background_prompts
+from geoglot.scoring.calibration import Scorer
+from geoglot.scoring.places import Scores
 from geoglot.types import Window
 
 Larger = Literal["aside", "against"]
@@ -98,12 +99,13 @@ def look(
     relevant, larger = (longest > 0) & (longest < small_px), longest >= small_px
     wanted = best_rows(cosines[:, relevant.any(0)], candidates)
     evidence, inside = np.full_like(cosines, np.nan), np.zeros(cosines.shape, np.bool_)
-    judge, side = Judge.of(encoder, queries), sizes_px(encoder)[-1]
+    scorer = Scorer.unmeasured(background_prompts(encoder), encoder.card.calibration)
+    side = sizes_px(encoder)[-1]
     for i in range(count):
         rows = [row for row in wanted if images[row] == i]
         for some in (rows[at : at + BATCH] for at in range(0, len(rows), BATCH)):
             these = [windows[row] for row in some]
-            ranking, pointing = closer_maps(encoder, cut(regions.image(i), these, side), judge)
+            ranking, pointing = closer_maps(encoder, cut(regions.image(i), these, side), scorer, queries)
             evidence[some] = ranking.max((1, 2))
             inside[some] = peaks_inside(pointing, these, regions.record(i), regions.categories)
         if told:

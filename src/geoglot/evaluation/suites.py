@@ -18,6 +18,7 @@ from geoglot.data.samples import Sample
 from geoglot.data.segmentation import SegmentationSet
 from geoglot.errors import SourceError, UnknownNameError, UsageError
 from geoglot.evaluation.embeddings import Kept, encode_known, encode_samples
+from geoglot.evaluation.localization import Mode, localization
 from geoglot.evaluation.multilingual import in_all_languages, translated_retrieval
 from geoglot.evaluation.number import Number
 from geoglot.evaluation.paraphrases import paraphrased
@@ -25,7 +26,6 @@ from geoglot.evaluation.probe import TRAIN_SHARE, Labels, few_shot, linear_probe
 from geoglot.evaluation.questions import questions
 from geoglot.evaluation.retrieval import Task, dedup_task, equivalent_task, retrieve, rows_task
 from geoglot.evaluation.segmentation_suite import SEGMENTING, open_masks, segmentation_numbers
-from geoglot.evaluation.selo_protocol import Mode, localization
 from geoglot.evaluation.zero_shot import classify, label_numbers, rs5m_classes, skyscript_classes
 from geoglot.models.encoder import DualEncoder, Vectors
 from geoglot.models.tokenizers.truncation import TruncationCount
@@ -258,7 +258,7 @@ class _Run:
     def _selo(self, data: Benchmark, mode: Mode) -> list[Number]:
         told, what = self._options.told, f"{self._encoder.card.name} on {data.name}, {mode}"
         inner = (lambda done, total: told(what, done, total)) if told else None
-        return localization(self._encoder, data, mode, seed=self._options.seed, told=inner)
+        return localization(self._encoder, data, mode, seed=self._options.seed, progress=inner)
 
     def linear(self, data: Benchmark) -> list[Number]:
         train, test = self._halves(data)

@@ -1,25 +1,27 @@
-"""Which windows of a scene become chips: several ground sizes, overlapping, all inside the scene."""
+"""Which windows of a scene are read: chips of several ground sizes, or squares of several sides in pixels."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from geoglot.errors import UsageError
 from geoglot.types import SceneInfo, Window
 
+SIDES_PX = (256, 512, 768)
+"""As published ("256_512_768"), at 0.32 m per pixel on average."""
 
-def starts(length: int, side: int, overlap: float) -> list[int]:
-    """Where chips of `side` begin on an axis of `length` pixels; the last one is shifted to end at the border."""
+
+def starts(length: int, side: int, overlap: float, first: int = 0) -> list[int]:
+    """Where windows of `side` begin on an axis of `length`, from `first` on; the last is shifted inside."""
     if length <= side:
         return [0]
     stride = max(1, round(side * (1 - overlap)))
-    firsts = list(range(0, length - side, stride))
-    return [*firsts, length - side]
+    return [*range(first, length - side, stride), length - side]
 
 
 def chip_windows(width: int, height: int, side_px: int, overlap: float = 0.25) -> list[Window]:
@@ -144,6 +146,49 @@ class ChipGrid:
     def fingerprint(self) -> str:
         """16 hex digits that change with any field."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def fitting_sides(width: int, height: int, sides_px: Sequence[int]) -> tuple[int, ...]:
+    """Sides, ascending and each once; one that the scene does not hold becomes the scene's shorter side.
+
+    Raises:
+        UsageError: No side, or one below 2 px.
+    """
+    if not sides_px or min(sides_px) < 2:
+        raise UsageError(f"window sides {tuple(sides_px)}: at least one, of 2 px or more, is needed")
+    return tuple(sorted({min(side, width, height) for side in sides_px}))
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleGrid:
+    """The windows of a scene for semantic localization; `read_chips` takes one like a ChipGrid.
+
+    The grid is that of Yuan et al. 2022 (arXiv 2209.06515; their released code): for each side s, squares side by side
+    from 0, and once more from s / 2 on both axes; what would reach over the border is shifted back.
+
+    Attributes:
+        sides_px: Sides of the squares; clamped as `fitting_sides` says.
+        min_valid: Least share of valid pixels of a window that is read.
+    """
+
+    sides_px: tuple[int, ...] = SIDES_PX
+    min_valid: float = 0.5
+
+    def strips(self, info: SceneInfo) -> Iterator[Strip]:
+        """Rows of windows, smallest side first, those from 0 before those from s / 2; no window twice."""
+        for side in fitting_sides(info.width, info.height, self.sides_px):
+            xs, ys = tuple(starts(info.width, side, 0)), starts(info.height, side, 0)
+            for y in ys:
+                yield Strip(y, side, side, xs)
+            others = tuple(starts(info.width, side, 0, side - side // 2))
+            fresh = tuple(x for x in others if x not in set(xs))
+            for y in starts(info.height, side, 0, side - side // 2):
+                if row := fresh if y in set(ys) else others:
+                    yield Strip(y, side, side, row)
+
+    def windows(self, info: SceneInfo) -> list[Window]:
+        """All windows, in the order of `strips`."""
+        return [window for strip in self.strips(info) for window in strip.windows()]
 
 
 def _check_overlap(overlap: float) -> None:

@@ -33,9 +33,9 @@ from geoglot.imagery.side_files import SideFile, side_files
 CACHE_BYTES = 24 * 2**20
 """GDAL's block cache: thirty RGB tiles of 512 px, more than neighbouring patches share."""
 
-FORMATS = frozenset({"GTiff", "COG", "JP2OpenJPEG", "PNG", "JPEG", "WEBP", "MEM", "VRT", "GPKG"})
-"""What stays registered: formats that are read; COG is written; rasterio computes through MEM and VRT (which is never
-opened from a file); pyogrio writes GPKG, and may share the library."""
+FORMATS = frozenset({"GTiff", "COG", "JP2OpenJPEG", "PNG", "JPEG", "WEBP", "MEM", "Memory", "VRT", "GPKG"})
+"""What stays registered: formats that are read; COG is written; rasterio computes through MEM, Memory (outlines) and
+VRT, which are never opened from a file; pyogrio writes GPKG, and may share the library."""
 
 _OTHER_FILES = {"OVERVIEWS": ("OVERVIEW_FILE",), "GEOLOCATION": ("X_DATASET", "Y_DATASET")}
 """Domains and names of tags by which GDAL opens another file."""

@@ -14,26 +14,9 @@ from geoglot.errors import ModelFileError, ModelNotFoundError, UsageError
 from geoglot.files import sha256
 from geoglot.models.towers.architecture import Architecture, identity_of
 from geoglot.models.zoo.origin import NO_DOUBTS, Doubts, Licence, Preprocess, Source, TokenizerSource
+from geoglot.types import Calibration
 
 CARD_FILE = "card.toml"
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """Turns a margin over an archive's own background into a confidence: 1 / (1 + exp(-(slope * z + offset))).
-
-    Attributes:
-        temperature: Multiplies cosines before the background's log-sum-exp.
-        alike: Background prompts with at least this cosine to the query mean the same and do not count against it.
-        slope, offset: Logistic parameters, fitted on held-out pairs (the card's `measured` table says which).
-        threshold: Below this confidence of the best hit the answer is "nothing matches".
-    """
-
-    temperature: float = 20.0
-    alike: float = 0.7
-    slope: float = 1.0
-    offset: float = 0.0
-    threshold: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +54,7 @@ class Card:
     gsd_m: tuple[float, float] | None
     ground_m: tuple[float, ...]
     background: tuple[str, ...] = ()
-    calibration: Calibration = Calibration()
+    calibration: Calibration = Calibration()  # noqa: RUF009  frozen
     calibrated: bool = True
     files: dict[str, tuple[str, str]] = field(default_factory=dict)
     architecture: Architecture | None = None

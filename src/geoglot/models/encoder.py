@@ -58,7 +58,7 @@ class DenseEncoder(DualEncoder, Protocol):
 
         Args:
             images: Sides of patch_px or more.
-            last_block: How a transformer's last block attends (see models/dense.py); None is the model's own choice,
+            last_block: How a transformer's last block attends (see towers/dense.py); None is the model's own choice,
                 and the only one for a convolutional tower.
 
         Raises:
@@ -79,3 +79,9 @@ def dense(encoder: DualEncoder) -> DenseEncoder:
         f"model {encoder.card.name!r} gives one vector for an image here, and none for the places in it",
         hint="Run it on PyTorch, from its own weights (runtime='torch'), or take geoglot-mini.",
     )
+
+
+def background_prompts(encoder: DualEncoder) -> Vectors:
+    """The vectors of the card's background prompts, float32 [K, D]; K = 0 for a card without."""
+    card = encoder.card
+    return encoder.encode_texts(card.background) if card.background else np.empty((0, card.dim), np.float32)

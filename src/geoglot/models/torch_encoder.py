@@ -115,7 +115,7 @@ class TorchEncoder:
 
         Args:
             images: The pixels.
-            last_block: "vanilla", "maskclip", "sclip", "clearclip" or "segearth"; see models/dense.py. None is the
+            last_block: "vanilla", "maskclip", "sclip", "clearclip" or "segearth"; see towers/dense.py. None is the
                 model's own choice: segearth, where it has attention to change.
             keep_residual: See models/clip.py.
 

@@ -149,7 +149,7 @@ def _neighbours(wide: Tensor, radius: int) -> Tensor:
 
 
 class TorchUpsampler:
-    """An upsampler for segmentation: NumPy in, NumPy out (tasks/segment_scores.py, Upsampler)."""
+    """An upsampler for segmentation: NumPy in, NumPy out (tasks/segment/scores.py, Upsampler)."""
 
     def __init__(self, model: JointBilateral, about: dict[str, Any] | None = None) -> None:
         self.model, self.about = model.eval(), about or {}

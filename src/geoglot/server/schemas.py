@@ -1,184 +1,175 @@
-"""The parameters of requests, as the OpenAPI description shows them."""
+"""Requests as they come over HTTP: made from the fields of `geoglot.archive.request`, and described for OpenAPI."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import Field as RequestField
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, Generic, TypeVar, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from fastapi import Body, Query
+from fastapi.exceptions import RequestValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from geoglot.archive.filters import Filter
-from geoglot.archive.request import Question, read_filter
+from geoglot.archive.request import SearchRequest, option
 from geoglot.errors import UsageError
 
 LIMIT, MOST = 10, 10_000
 Text = Annotated[str, Field(max_length=2000)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Names = Annotated[list[Annotated[str, Field(max_length=8000)]], Field(max_length=100)]
-Ids = Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=10_000)]
-"""Chip ids, of which a body of 1 MB holds no more."""
-Token = Annotated[str | None, Field(max_length=100_000, description="From the `next` link.")]
-Limit = Annotated[
-    int, AfterValidator(lambda value: min(value, MOST)), Field(ge=1, description=f"Items on a page; {MOST:,} at most.")
-]
+Names = list[Annotated[str, Field(max_length=8000)]]
+Limit = Annotated[int, AfterValidator(lambda value: min(value, MOST)), Field(ge=1)]
 """STAC: a larger limit is not an error, the answer is only shorter."""
+Token = Annotated[str | None, Field(max_length=100_000)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Ids = list[Annotated[str, Field(max_length=100)]] | None
 
-_BBOX = "west,south,east,north in degrees; west > east crosses the antimeridian"
-_TIME = "RFC 3339 instant or interval, .. for open"
+BODY: dict[Any, Any] = {
+    str: Text,
+    str | None: Text | None,
+    float | None: Number | None,
+    float: Number,
+    int | None: int | None,
+    int: int,
+    bool: bool,
+    tuple[str, ...]: Names,
+    tuple[str, ...] | None: Names | None,
+    tuple[float, ...] | None: list[Number] | None,
+    dict[str, Any] | None: dict[str, Any] | None,
+}
+"""Type of a request's field -> type in a body."""
+QUERY: dict[Any, Any] = {
+    tuple[str, ...]: Names,
+    tuple[str, ...] | None: Names | None,
+    tuple[float, ...] | None: Text | None,
+    dict[str, Any] | None: Annotated[str, Field(max_length=100_000)] | None,
+}
+"""The same in a query string, where it differs: texts and numbers with commas between, and JSON."""
+
+R = TypeVar("R")
 
 
-class What(BaseModel):
-    """What is asked, and of which chips; the body of a POST."""
+@dataclass(frozen=True, kw_only=True)
+class ItemSearch(SearchRequest):
+    """Item search: which chips, of which archives, and which page of them."""
 
-    model_config = ConfigDict(extra="forbid")
+    ids: tuple[str, ...] | None = option("only these chips", most=10_000, wire=Ids)
+    collections: tuple[str, ...] | None = option("only these archives", most=100)
+    limit: int = option(f"items on a page; {MOST:,} at most", LIMIT, wire=Limit)
+    token: str | None = option("from the `next` link", wire=Token)
+    min_confidence: float = option("with a question: leave out what is less likely", 0.0, wire=Share)
+    merge: bool = option("with a question: fold what overlaps a better hit", True)
+    all: bool = option("with a question: give the nearest misses when nothing matches", False)
 
-    q: Text = Field("", description="The question, in any language of the model; signed terms as on the command line.")
-    like: Names = Field([], description="Chip ids: more like these.", max_length=16)
-    image: Names = Field([], description="Tokens from POST /pictures: more like these.", max_length=16)
-    bbox: list[Number] | None = Field(None, description=_BBOX, max_length=6)
-    intersects: dict[str, Any] | None = Field(None, description="GeoJSON geometry; not together with bbox.")
-    datetime: Text | None = Field(None, description=_TIME)
-    gsd_min: Number | None = Field(None, description="Finest ground sample distance, metres per pixel.")
-    gsd_max: Number | None = Field(None, description="Coarsest ground sample distance.")
-    sensor: Names = Field([], description="Only these sensors.", max_length=64)
-    scene: Names = Field([], description="Only these scenes: id, name or glob.", max_length=64)
-
-    def question(self) -> Question:
-        """What is asked."""
-        return Question(self.q.strip(), tuple(self.like), tuple(self.image))
-
-    def filter(self, ids: list[str] | None = None) -> Filter:
-        """Of which chips.
+    def filter(self) -> Filter:
+        """As a filter.
 
         Raises:
             UsageError: A value is wrong.
         """
-        return read_filter(
-            bbox=self.bbox,
-            intersects=self.intersects,
-            datetime=self.datetime,
-            gsd_min=self.gsd_min,
-            gsd_max=self.gsd_max,
-            sensor=self.sensor,
-            scene=self.scene,
-            ids=ids,
-        )
+        return replace(super().filter(), chips=self.ids)
 
 
-class Search(What):
-    """The body of POST /search."""
+@dataclass(frozen=True, slots=True)
+class Sent(Generic[R]):
+    """What came in.
 
-    ids: Ids | None = Field(None, description="Only these chips.")
-    collections: Names | None = Field(None, description="Only these archives.")
-    limit: Limit = LIMIT
-    token: Token = None
-    min_confidence: float = Field(0.0, ge=0, le=1, description="With a question: leave out what is less likely.")
-    merge: bool = Field(True, description="With a question: fold what overlaps a better hit.")
-    all: bool = Field(False, description="With a question: give the nearest misses when nothing matches.")
+    Attributes:
+        request: Checked.
+        fields: What was sent of it, as it was sent, for links.
+    """
 
-
-class WhatQuery(BaseModel):
-    """`What` as query parameters: lists may be repeated, or parted by commas."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    q: Text = Field("", description="The question, in any language of the model; signed terms as on the command line.")
-    like: Names = Field([], description="Chip ids: more like these.", max_length=16)
-    image: Names = Field([], description="Tokens from POST /pictures: more like these.", max_length=16)
-    bbox: Text | None = Field(None, description=_BBOX)
-    intersects: Annotated[str, Field(max_length=100_000)] | None = Field(None, description="GeoJSON geometry.")
-    datetime: Text | None = Field(None, description=_TIME)
-    gsd_min: Number | None = Field(None, description="Finest ground sample distance, metres per pixel.")
-    gsd_max: Number | None = Field(None, description="Coarsest ground sample distance.")
-    sensor: Names = Field([], description="Only these sensors.", max_length=64)
-    scene: Names = Field([], description="Only these scenes: id, name or glob.", max_length=64)
-
-    def what(self) -> What:
-        """As if it had come as a body.
-
-        Raises:
-            UsageError: A value cannot be read.
-        """
-        return What(**self._values())
-
-    def _values(self) -> dict[str, Any]:
-        values = self.model_dump(exclude_unset=True)
-        for name in ("like", "image", "sensor", "scene", "ids", "collections"):
-            if values.get(name) is not None:
-                values[name] = [word for text in values[name] for word in text.split(",") if word]
-        if self.bbox is not None:
-            values["bbox"] = numbers(self.bbox)
-        if self.intersects is not None:
-            values["intersects"] = _object(self.intersects)
-        return values
+    request: R
+    fields: Mapping[str, Any]
 
 
-class SearchQuery(WhatQuery):
-    """The parameters of GET /search."""
+def in_body(kind: type[R]) -> Callable[..., Sent[R]]:
+    """A dependency that reads a request from a JSON body."""
+    model = _model(kind, as_text=False)
 
-    ids: Names | None = Field(None, description="Only these chips.")
-    collections: Names | None = Field(None, description="Only these archives.")
-    limit: Limit = LIMIT
-    token: Token = None
-    min_confidence: float = Field(0.0, ge=0, le=1, description="With a question: leave out what is less likely.")
-    merge: bool = Field(True, description="With a question: fold what overlaps a better hit.")
-    all: bool = Field(False, description="With a question: give the nearest misses when nothing matches.")
+    def read(form: Any) -> Sent[R]:
+        return Sent(_request(kind, form.model_dump()), form.model_dump(exclude_unset=True))
 
-    def search(self) -> Search:
-        """As if it had come as a body.
-
-        Raises:
-            UsageError: A value cannot be read.
-        """
-        return Search(**self._values())
+    read.__annotations__ = {"form": Annotated[model, Body()]}
+    return read
 
 
-class ItemsQuery(BaseModel):
-    """The parameters of GET /collections/{collection}/items."""
+def in_query(kind: type[R], only: Collection[str] = ()) -> Callable[..., Sent[R]]:
+    """A dependency that reads a request from a query string; with `only`, some of its fields."""
+    model, body = _model(kind, as_text=True, only=frozenset(only)), _model(kind, as_text=False)
 
-    model_config = ConfigDict(extra="forbid")
+    def read(form: Any) -> Sent[R]:
+        sent = form.model_dump(exclude_unset=True)
+        try:
+            checked = body(**_parsed(kind, sent))
+        except ValidationError as error:
+            raise RequestValidationError(error.errors()) from error
+        return Sent(_request(kind, checked.model_dump()), sent)
 
-    bbox: Text | None = Field(None, description=_BBOX)
-    datetime: Text | None = Field(None, description=_TIME)
-    collections: Names | None = Field(None, description="Some clients repeat the collection here.")
-    limit: Limit = LIMIT
-    token: Token = None
-
-    def search(self, collection: str) -> Search:
-        """As a search in one collection.
-
-        Raises:
-            UsageError: A value cannot be read.
-        """
-        values = self.model_dump(exclude_unset=True)
-        if self.bbox is not None:
-            values["bbox"] = numbers(self.bbox)
-        named = [word for text in self.collections or [collection] for word in text.split(",")]
-        return Search(**{**values, "collections": [collection] if collection in named else []})
+    read.__annotations__ = {"form": Annotated[model, Query()]}
+    return read
 
 
-def numbers(text: str) -> list[float]:
+def _request(kind: type[R], values: Mapping[str, Any]) -> R:
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _model(kind: type[Any], *, as_text: bool, only: frozenset[str] = frozenset()) -> type[BaseModel]:
+    """A model of a request's fields, as a body or as a query string has them."""
+    hints, special = get_type_hints(kind), QUERY if as_text else {}
+    made: dict[str, Any] = {}
+    for one in fields(kind):
+        if not only or one.name in only:
+            hint = hints[one.name]
+            made[one.name] = _wire(one, special.get(hint) or one.metadata["wire"] or BODY[hint])
+    return create_model(kind.__name__, __config__=ConfigDict(extra="forbid"), __doc__=kind.__doc__, **made)
+
+
+def _wire(one: RequestField[Any], kind: Any) -> tuple[Any, Any]:
+    """A field's type and facts for pydantic."""
+    help, default = one.metadata["help"], [] if one.default == () else one.default
+    most = None if kind == QUERY[tuple[float, ...] | None] else one.metadata["most"]
+    return kind, Field(default, description=f"{help[0].upper()}{help[1:]}.", max_length=most)
+
+
+def _parsed(kind: type[Any], sent: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a query string as a body has them."""
+    hints, values = get_type_hints(kind), dict(sent)
+    for name, value in sent.items():
+        if value is None:
+            continue
+        if hints[name] in (tuple[str, ...], tuple[str, ...] | None):
+            values[name] = [word for text in value for word in text.split(",") if word]
+        elif hints[name] == tuple[float, ...] | None:
+            values[name] = numbers(name, value)
+        elif hints[name] == dict[str, Any] | None:
+            values[name] = _object(name, value)
+    return values
+
+
+def numbers(name: str, text: str) -> list[float]:
     """Numbers parted by commas.
 
     Raises:
         UsageError: One of them is none.
     """
     try:
-        found = [float(word) for word in text.split(",")]
+        values = [float(word) for word in text.split(",")]
     except ValueError as error:
-        raise UsageError(f"bbox {text[:80]!r} is not numbers with commas", hint="Write bbox=32,-1,33,1") from error
-    if len(found) > 6 or not all(math.isfinite(number) for number in found):
-        raise UsageError(f"bbox {text[:80]!r} is not 4 or 6 finite numbers", hint="Write bbox=32,-1,33,1")
-    return found
+        raise UsageError(f"{name} {text[:80]!r} is not numbers with commas", hint=f"Write {name}=32,-1,33,1") from error
+    if len(values) > 6 or not all(math.isfinite(number) for number in values):
+        raise UsageError(f"{name} {text[:80]!r} is not 4 or 6 finite numbers", hint=f"Write {name}=32,-1,33,1")
+    return values
 
 
-def _object(text: str) -> Mapping[str, Any]:
+def _object(name: str, text: str) -> Mapping[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"intersects is not JSON: {error}", hint="Give a GeoJSON geometry.") from error
+        raise UsageError(f"{name} is not JSON: {error}", hint="Give a GeoJSON geometry.") from error
     if not isinstance(value, dict):
-        raise UsageError("intersects is not a JSON object", hint="Give a GeoJSON geometry.")
+        raise UsageError(f"{name} is not a JSON object", hint="Give a GeoJSON geometry.")
     return value

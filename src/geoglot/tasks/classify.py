@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.archive.archive import Archive
-from geoglot.archive.request import Question
+from geoglot.archive.request import SearchRequest, option
 from geoglot.errors import UsageError
 from geoglot.models.encoder import DualEncoder
-from geoglot.tasks.registry import option
 
 MAX_LABELS = 64
 
@@ -40,8 +39,8 @@ def classify(archive: Archive, request: ClassifyRequest) -> dict[str, Any]:
     """
     if (request.picture is None) == (request.chip is None):
         raise UsageError("give either a picture or a chip", hint="A picture is a token from /pictures.")
-    asked = Question(like=(request.chip,)) if request.chip else Question(image=(request.picture or "",))
-    vector = archive.query_vector(asked.terms(archive))
+    subject = SearchRequest(like=(request.chip,)) if request.chip else SearchRequest(image=(request.picture or "",))
+    vector = archive.query_vector(subject.terms(archive))
     share = probabilities(vector[None], label_vectors(archive, request.labels), temperature(archive))[0]
     ranked = sorted(zip(request.labels, share.tolist(), strict=True), key=lambda pair: -pair[1])
     return {"labels": [{"label": label, "probability": round(value, 6)} for label, value in ranked]}

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from geoglot.archive.archive import Archive
 from geoglot.archive.heat import Frame, paint
 from geoglot.archive.listing import ChipVectors
+from geoglot.archive.request import FilterRequest, option
 from geoglot.errors import TooLargeError, UsageError
 from geoglot.imagery.rasters import write_raster
 from geoglot.imagery.vectors import Feature, bbox_of, write_vectors
 from geoglot.tasks.classify import label_vectors, probabilities, temperature
-from geoglot.tasks.registry import Report, option
-from geoglot.tasks.requests import Where
+from geoglot.tasks.registry import Report
 from geoglot.types import Bbox
 
 MAX_CHIPS = 500_000
@@ -28,7 +28,7 @@ NO_CLASS = 255
 
 
 @dataclass(frozen=True, kw_only=True)
-class AreaRequest(Where):
+class AreaRequest(FilterRequest):
     """Which labels, for which chips, and how large the map."""
 
     labels: tuple[str, ...] = option("the labels, at least two", ())

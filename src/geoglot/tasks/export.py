@@ -7,9 +7,9 @@ from pathlib import Path
 
 from geoglot.archive.answers import FORMATS, write_answer
 from geoglot.archive.archive import Archive
+from geoglot.archive.request import SearchRequest, option
 from geoglot.errors import EmptyQueryError, UnknownNameError, UsageError
-from geoglot.tasks.registry import Report, option
-from geoglot.tasks.requests import Asked
+from geoglot.tasks.registry import Report
 from geoglot.types import SceneInfo
 
 MAX_MATCHES = 10_000
@@ -17,7 +17,7 @@ MAX_POINTED = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportRequest(Asked):
+class ExportRequest(SearchRequest):
     """A question, which chips, how many, and the format."""
 
     limit: int = option(f"most places, to {MAX_MATCHES:,}", 1000)
@@ -31,7 +31,7 @@ class ExportRequest(Asked):
         """Scenes of the chips that `point` looks at; without it no scene is opened."""
         if self.point < 1:
             return []
-        terms = self.question().terms(archive)
+        terms = self.terms(archive)
         found = archive.search(terms, self.filter(), limit=min(self.point, MAX_POINTED), merge=self.merge)
         return [match.scene for match in found.matches]
 
@@ -50,11 +50,10 @@ def export(archive: Archive, request: ExportRequest, folder: Path, report: Repor
         raise UsageError(f"limit {request.limit} must lie in 1 to {MAX_MATCHES:,}")
     if not 0 <= request.point <= MAX_POINTED:
         raise UsageError(f"point {request.point} must lie in 0 to {MAX_POINTED}")
-    question = request.question()
-    if not question:
+    if not request.has_question:
         raise EmptyQueryError("nothing to search for", hint="Give q, like or image.")
     report(0.1, "searching")
-    terms = question.terms(archive)
+    terms = request.terms(archive)
     found = archive.search(terms, request.filter(), limit=request.limit, merge=request.merge, point=request.point)
     kept = () if found.nothing_matches and not request.all else found.matches
     likely = tuple(m for m in kept if m.confidence is None or m.confidence >= request.min_confidence)

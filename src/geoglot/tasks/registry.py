@@ -1,13 +1,14 @@
 """Every task that can be done with an archive: one table that feeds the command line, the REST API and the docs.
 
 A task is a frozen dataclass of plain values (what is asked for) and a function. The dataclass's fields are the options
-of `geoglot task NAME` and the body of `POST /tasks/NAME`; their help stands in the field's metadata.
+of `geoglot task NAME` and the body of `POST /tasks/NAME`; their help stands in the field's metadata
+(`geoglot.archive.request.option`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,11 +21,6 @@ if TYPE_CHECKING:
 
 Report = Callable[[float, str], None]
 """Called with the share done in [0, 1] and a few words; may raise to end the task."""
-
-
-def option(help: str, default: Any = None) -> Any:
-    """A field of a task's request, with its help."""
-    return field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +94,7 @@ _ALL = (
         "localize",
         "Show where in a scene sentences hold: heat maps, regions and pictures.",
         "job",
-        "geoglot.tasks.localize.job",
+        "geoglot.tasks.localize.scene",
         "LocalizeRequest",
         "localize",
     ),
@@ -114,7 +110,7 @@ _ALL = (
         "segment",
         "Map classes, asked for in words, over an archive's scenes: class maps, polygons, pictures.",
         "job",
-        "geoglot.tasks.segment.job",
+        "geoglot.tasks.segment.scene",
         "SegmentRequest",
         "segment",
     ),

@@ -84,7 +84,7 @@ class _ImageSide(nn.Module):
 
         Args:
             images: Normalised float [B, 3, H, W]; the position table is interpolated to the grid of H and W.
-            last_block: How the last block attends; see models/dense.py. None: the tower's own choice, "segearth"
+            last_block: How the last block attends; see towers/dense.py. None: the tower's own choice, "segearth"
                 where it has attention to change.
             keep_residual: Keep the last block's residual and feed-forward layer on the patches. "vanilla" with it is
                 the ordinary last block. Without it, as the methods have it, only attention's output counts.

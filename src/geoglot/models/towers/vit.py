@@ -1,7 +1,7 @@
 """The vision transformers of CLIP and SigLIP: one pooled embedding an image, and one a patch, in the same space.
 
 The last block's queries, keys and values are computed once. The pooled embedding needs them, the dense path attends
-with them in its own way (models/dense.py), so that patch features cost little more than an image's embedding. Where
+with them in its own way (towers/dense.py), so that patch features cost little more than an image's embedding. Where
 only the class token is wanted (CLIP), the last block computes keys and values for the other tokens and nothing else.
 """
 

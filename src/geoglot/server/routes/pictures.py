@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, Path, Query, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Path, Query, Request, UploadFile
 from fastapi.responses import JSONResponse, Response
 
 from geoglot.archive.heat import EDGE_M, Frame
-from geoglot.archive.request import picture_token
+from geoglot.archive.request import SearchRequest, picture_token
 from geoglot.errors import (
     EmptyQueryError,
     NotThereError,
@@ -21,11 +21,13 @@ from geoglot.errors import (
 from geoglot.imagery.scene import Pixels, Scene
 from geoglot.imagery.tiles import MAX_ZOOM, TILE_PX, check_tile, encode, heat_png, scene_tile
 from geoglot.server.context import context_of, documents_of, kept_file
-from geoglot.server.schemas import WhatQuery
+from geoglot.server.schemas import Sent, in_query
 from geoglot.server.stac import GEOJSON, scene_zooms
 from geoglot.types import Window
 
 router = APIRouter(tags=["Pictures and maps"])
+
+Question = Annotated[Sent[SearchRequest], Depends(in_query(SearchRequest))]
 
 Side = Annotated[int, Query(ge=16, le=1024, description="Pixels of the longer side.")]
 Zoom = Annotated[int, Path(ge=0, le=MAX_ZOOM)]
@@ -115,32 +117,27 @@ def scene_square(request: Request, collection: str, scene: str, z: Zoom, x: Inde
 
 
 @router.get("/collections/{collection}/heat/tilejson.json", summary="Where an archive fits a question, as a map layer")
-def heat_tilejson(request: Request, collection: str, form: Annotated[WhatQuery, Query()]) -> dict[str, Any]:
+def heat_tilejson(request: Request, collection: str, sent: Question) -> dict[str, Any]:
     """TileJSON 3.0.0; takes what search takes."""
     context = context_of(request)
     archive = context.archive(collection)
-    what = form.what()
-    _asked(what.question())
-    what.question().terms(archive)
-    what.filter()
-    sent = form.model_dump(exclude_unset=True)
+    question = _with_question(sent.request)
+    question.terms(archive)
+    question.filter()
     box = context.info(archive).bbox_lonlat
-    name = what.q or "like the picture"
-    return documents_of(request).tilejson(f"/collections/{collection}/heat", sent, name, box, (0, 18))
+    name = question.q or "like the picture"
+    return documents_of(request).tilejson(f"/collections/{collection}/heat", sent.fields, name, box, (0, 18))
 
 
 @router.get(
     "/collections/{collection}/heat/tiles/WebMercatorQuad/{z}/{x}/{y}.png", summary="Where an archive fits a question"
 )
-def heat_square(
-    request: Request, collection: str, z: Zoom, x: Index, y: Index, form: Annotated[WhatQuery, Query()]
-) -> Response:
+def heat_square(request: Request, collection: str, z: Zoom, x: Index, y: Index, sent: Question) -> Response:
     """PNG of 256 x 256 pixels; transparent where the question scores no more than usual, and where nothing lies."""
     check_tile(z, x, y)
     archive = context_of(request).archive(collection)
-    what = form.what()
-    _asked(what.question())
-    heat = archive.heat(what.question().terms(archive), tile_frame(z, x, y), what.filter())
+    question = _with_question(sent.request)
+    heat = archive.heat(question.terms(archive), tile_frame(z, x, y), question.filter())
     return _picture(heat_png(heat), "png")
 
 
@@ -151,9 +148,10 @@ def tile_frame(z: int, x: int, y: int) -> Frame:
     return Frame(left, top - side, left + side, top, TILE_PX, TILE_PX)
 
 
-def _asked(question: object) -> None:
-    if not question:
+def _with_question(request: SearchRequest) -> SearchRequest:
+    if not request.has_question:
         raise EmptyQueryError("nothing to look for", hint="Give q, like or image.")
+    return request
 
 
 @router.post("/pictures", summary="Turn a picture into something to search with")

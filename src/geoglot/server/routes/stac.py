@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from geoglot.archive.archive import Archive
 from geoglot.archive.federation import list_many, search_many
 from geoglot.server.context import ServerContext, context_of, documents_of
 from geoglot.server.paging import DEEPEST, Place, read_token, write_token
-from geoglot.server.schemas import ItemsQuery, Search, SearchQuery
+from geoglot.server.schemas import ItemSearch, Sent, in_body, in_query
 from geoglot.server.stac import CONFORMANCE, GEOJSON, Documents
 from geoglot.server.webpage import has_page
 
 router = APIRouter(tags=["STAC"])
+
+InQuery = Annotated[Sent[ItemSearch], Depends(in_query(ItemSearch))]
+InBody = Annotated[Sent[ItemSearch], Depends(in_body(ItemSearch))]
+ItemsInQuery = Annotated[
+    Sent[ItemSearch], Depends(in_query(ItemSearch, only=("bbox", "datetime", "collections", "limit", "token")))
+]
 
 
 @router.get("/", summary="Landing page")
@@ -59,11 +66,12 @@ def collection(request: Request, collection: str) -> Response:
 
 
 @router.get("/collections/{collection}/items", summary="Chips of an archive")
-def items(request: Request, collection: str, form: Annotated[ItemsQuery, Query()]) -> Response:
-    """Chips in a fixed order."""
+def items(request: Request, collection: str, sent: ItemsInQuery) -> Response:
+    """Chips in a fixed order. Some clients repeat the collection as a parameter."""
     context_of(request).pool.served(collection)
-    path = f"/collections/{collection}/items"
-    return _answer(request, form.search(collection), path, form.model_dump(exclude_unset=True), paged_by="GET")
+    named = sent.request.collections
+    here = replace(sent.request, collections=(collection,) if named is None or collection in named else ())
+    return _answer(request, here, f"/collections/{collection}/items", sent.fields, paged_by="GET")
 
 
 @router.get("/collections/{collection}/items/{item}", summary="One chip")
@@ -74,23 +82,22 @@ def item(request: Request, collection: str, item: str) -> Response:
 
 
 @router.get("/search", summary="Search")
-def search(request: Request, form: Annotated[SearchQuery, Query()]) -> Response:
+def search(request: Request, sent: InQuery) -> Response:
     """Item search; with `q`, `like` or `image` ranked by meaning."""
-    return _answer(request, form.search(), "/search", form.model_dump(exclude_unset=True), paged_by="GET")
+    return _answer(request, sent.request, "/search", sent.fields, paged_by="GET")
 
 
 @router.post("/search", summary="Search")
-def search_post(request: Request, form: Search) -> Response:
+def search_post(request: Request, sent: InBody) -> Response:
     """Item search; with `q`, `like` or `image` ranked by meaning."""
-    return _answer(request, form, "/search", form.model_dump(exclude_unset=True), paged_by="POST")
+    return _answer(request, sent.request, "/search", sent.fields, paged_by="POST")
 
 
-def _answer(request: Request, form: Search, path: str, sent: Mapping[str, Any], *, paged_by: str) -> Response:
+def _answer(request: Request, form: ItemSearch, path: str, sent: Mapping[str, Any], *, paged_by: str) -> Response:
     context, documents = context_of(request), documents_of(request)
     place = read_token(form.token)
     archives, moved_on = _archives(context, form, place)
-    question = form.question()
-    if question:
+    if form.has_question:
         others = [served.archive for served in context.pool.entries() if served.trouble is None]
         answer, following = _ranked(documents, archives, others, form, place, moved_on)
     else:
@@ -106,7 +113,7 @@ def _answer(request: Request, form: Search, path: str, sent: Mapping[str, Any], 
     return Response(json.dumps(answer, ensure_ascii=False, allow_nan=False), media_type=GEOJSON)
 
 
-def _archives(context: ServerContext, form: Search, place: Place) -> tuple[dict[str, Archive], bool]:
+def _archives(context: ServerContext, form: ItemSearch, place: Place) -> tuple[dict[str, Archive], bool]:
     """The archives that are asked, at the states of the page before, and whether one of those is no longer held."""
     entries = context.pool.entries()
     if form.collections is None:
@@ -121,15 +128,14 @@ def _ranked(
     documents: Documents,
     archives: Mapping[str, Archive],
     others: Sequence[Archive],
-    form: Search,
+    form: ItemSearch,
     place: Place,
     moved_on: bool,
 ) -> tuple[dict[str, Any], Place | None]:
     deepest = max(place.offsets.values(), default=0)
     found = search_many(
         archives,
-        form.question(),
-        form.filter(form.ids),
+        form,
         limit=min(form.limit, max(1, DEEPEST - deepest)),
         offsets=place.offsets,
         merge=form.merge,
@@ -159,9 +165,9 @@ def _ranked(
 
 
 def _listed(
-    documents: Documents, archives: Mapping[str, Archive], form: Search, place: Place
+    documents: Documents, archives: Mapping[str, Archive], form: ItemSearch, place: Place
 ) -> tuple[dict[str, Any], Place | None]:
-    found = list_many(archives, form.filter(form.ids), limit=form.limit, after=place.after)
+    found = list_many(archives, form.filter(), limit=form.limit, after=place.after)
     answer = _collection([documents.item(name, chip, scene) for name, chip, scene in found.chips])
     answer["numberMatched"] = found.total
     if not found.more or not found.chips:

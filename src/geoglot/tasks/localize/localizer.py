@@ -1,8 +1,7 @@
 """Where in a scene does a sentence hold? Heat maps and regions for one or several sentences that share one encoding.
 
 Memory: one vector a window, and for one sentence at a time a map of at most MAX_CELLS cells (about 100 MB), whatever
-the size of the scene. `strict` holds the scene and its map in full resolution: about 24 bytes a pixel, at most
-MAX_STRICT.
+the size of the scene.
 """
 
 from __future__ import annotations
@@ -14,32 +13,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.archive.calibrate import Background, confidences, measure_background, sample_rows
-from geoglot.archive.evidence import Judge
-from geoglot.errors import EmptyQueryError, StorageError, TooLargeError, UnknownNameError, UsageError
-from geoglot.imagery.filters import Blob, blobs
-from geoglot.imagery.multiscale import SIDES_PX, Cover, ScaleGrid, Steps, to_cells
+from geoglot.errors import EmptyQueryError, StorageError, TooLargeError, UsageError
+from geoglot.imagery.grid import SIDES_PX, ScaleGrid
 from geoglot.imagery.scene import Scene
-from geoglot.models.card import Card
-from geoglot.models.encoder import DualEncoder, Vectors
-from geoglot.tasks.localize.maps import (
-    Seen,
-    cover_of,
-    fitted_sides,
-    see,
-    see_places,
-    see_strictly,
-    stretched,
-    strict_probability,
-)
+from geoglot.models.encoder import DualEncoder, Vectors, background_prompts
+from geoglot.scoring.blobs import Blob, blobs
+from geoglot.scoring.calibration import Scorer, sample_rows, standardised
+from geoglot.scoring.sums import Cover, Steps, to_cells
+from geoglot.tasks.localize.maps import WindowVectors, encode_windows, fitted_sides, score_places, stretched
 from geoglot.types import Window
 
-MODES = ("fast", "strict")
 MAX_CELLS = 4_194_304
-MAX_STRICT = 120_000_000
 MAX_WINDOWS = 500_000
 BAND = 512
 """Rows of cells that are read at once."""
+FLAT = 1e-6
+"""A standard deviation below this tells nothing apart."""
 LEAST_CELLS = 4
 """Smaller regions are left out, unless they hold the peak."""
 CELLS_ACROSS = 16
@@ -56,11 +45,10 @@ class LocalizeSettings:
     Attributes:
         sides_px: Sides of the windows, in pixels of the scene.
         ground_m: The same in metres; then sides_px is not used.
-        mode: "fast" or "strict", see tasks/localize_map.py.
-        finer: Average the map of windows with one of the places inside the smallest windows; `fast` only.
+        finer: Average the map of windows with one of the places inside the smallest windows.
         level: Cells from here on, where the map runs from 0 to 1, make regions.
         most: Regions of a sentence, the highest first.
-        cell_px: Side of a cell of the map; None: a sixteenth of the smallest window, more for huge scenes. 1 in strict.
+        cell_px: Side of a cell of the map; None: a sixteenth of the smallest window, more for huge scenes.
 
     Raises:
         UsageError: A value out of range.
@@ -68,21 +56,16 @@ class LocalizeSettings:
 
     sides_px: tuple[int, ...] = SIDES_PX
     ground_m: tuple[float, ...] = ()
-    mode: str = "fast"
     finer: bool = False
     level: float = 0.75
     most: int = 20
     cell_px: int | None = None
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise UnknownNameError("mode", self.mode, MODES)
         if not 0 < self.level < 1 or self.most < 1 or (self.cell_px or 1) < 1:
             raise UsageError(f"level {self.level} must lie between 0 and 1; most {self.most} and cell_px be at least 1")
         if any(not metres > 0 for metres in self.ground_m):
             raise UsageError(f"window sides of {list(self.ground_m)} m must be above 0")
-        if self.mode == "strict" and (self.finer or self.cell_px not in (None, 1)):
-            raise UsageError("mode 'strict' knows no finer map and no cells", hint="Leave them out, or use 'fast'.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +96,7 @@ class Heat:
     Attributes:
         sentence: As asked.
         values: float32 [h, w], what is written: the mean cosine of the windows over each cell (finer: standard
-            deviations above the scene's mean; strict: the released code's probability). NaN is nodata.
+            deviations above the scene's mean). NaN is nodata.
         levels: The same from 0 to 1, on the grid where it changes.
         places: Highest first.
         nothing_matches: No window is likely enough to show it, by the card's threshold.
@@ -157,26 +140,20 @@ def make_plan(scene: Scene, sentences: Sequence[str], settings: LocalizeSettings
     Raises:
         EmptyQueryError: No sentence, or an empty one.
         UsageError: A sentence twice, or metres for a scene without a place.
-        TooLargeError: Too many windows, or too large a scene for strict mode.
+        TooLargeError: Too many windows.
     """
     if not sentences or any(not sentence.strip() for sentence in sentences):
         raise EmptyQueryError("no sentence to look for", hint='Say one: geoglot localize scene.tif "a ship at a pier"')
     if len(set(sentences)) < len(sentences):
         raise UsageError("a sentence is asked twice", hint="Leave one of them out.")
     info = scene.info
-    asked = _sides(settings, info.gsd_m)
-    sides, clamped = fitted_sides(scene, asked)
+    sides, clamped = fitted_sides(scene, _sides(settings, info.gsd_m))
     windows = sum(len(strip.xs) for strip in ScaleGrid(sides).strips(info))
     if windows > MAX_WINDOWS:
         raise TooLargeError(
             f"the scene has {windows:,} windows, over the limit of {MAX_WINDOWS:,}", hint="Use larger windows."
         )
-    if settings.mode == "strict" and info.width * info.height > MAX_STRICT:
-        raise TooLargeError(
-            f"{info.width} x {info.height} px are over the limit of {MAX_STRICT:,} in strict mode",
-            hint="Use mode 'fast', or cut the scene.",
-        )
-    cell = 1 if settings.mode == "strict" else settings.cell_px or max(1, sides[0] // CELLS_ACROSS)
+    cell = settings.cell_px or max(1, sides[0] // CELLS_ACROSS)
     while settings.cell_px is None and (-(-info.width // cell)) * (-(-info.height // cell)) > MAX_CELLS:
         cell *= 2
     notes = [clamped] if clamped else []
@@ -220,61 +197,67 @@ def localize_scene(
         UsageError: `finer` with a model that tells no places apart.
     """
     texts = encoder.encode_texts(list(sentences))
-    seen = _seen(scene, encoder, plan.settings, report)
-    cover = cover_of(seen, scene.info.width, scene.info.height, plan.settings.cell_px or 1)
-    fine = _Fine.of(scene, encoder, texts, plan, report) if plan.settings.finer else None
-    known = _valid(scene, plan)
-    judge = _Judge.of(encoder, seen)
+    windows = _encoded(scene, encoder, plan.settings, report)
+    cover = windows.cover(scene.info.width, scene.info.height, plan.settings.cell_px or 1)
+    fine = _PlaceMaps.of(scene, encoder, texts, plan, report) if plan.settings.finer else None
+    valid = _valid(scene, plan)
+    scorer = _scorer_of(encoder, windows)
     for k, sentence in enumerate(sentences):
-        mean = _where(known, cover.steps(seen.vectors @ texts[k]))
-        if plan.settings.mode == "strict":
+        mean = _masked(valid, cover.steps(windows.vectors @ texts[k]))
+        if fine is not None:
             mean = Steps.of(mean.spread())
-            levels = drawn = _where(known, Steps.of(strict_probability(mean.values)))
-        elif fine is not None:
-            mean = Steps.of(mean.spread())
-            drawn = _where(known, Steps.of(_sum_of_two(mean.values, fine.map_of(k))))
-            levels = Steps.of(stretched(drawn.values))
+            drawn = _masked(valid, Steps.of(_sum_of_two(mean.values, fine.map_of(k))))
         else:
-            drawn, levels = mean, replace(mean, values=stretched(mean.values))
-        yield _heat(sentence, drawn.spread(), levels, mean, judge.of_windows(texts[k]), seen, plan, judge)
+            drawn = mean
+        levels = replace(drawn, values=stretched(drawn.values))
+        likely = scorer.confidences(windows.vectors, texts[k]) if scorer else None
+        nothing = scorer is not None and likely is not None and float(likely.max()) < scorer.calibration.threshold
+        places, notes = _places(levels, mean, likely, windows, plan)
+        yield Heat(sentence, drawn.spread(), levels, places, nothing, notes)
         report(0.9 + 0.1 * (k + 1) / len(sentences), f"map of {sentence!r}")
 
 
-def _where(known: NDArray[np.bool_] | None, steps: Steps) -> Steps:
-    """NaN where nothing is known; None knows all."""
-    if known is None:
+def _masked(valid: NDArray[np.bool_] | None, steps: Steps) -> Steps:
+    """NaN where there is no data; None is valid everywhere."""
+    if valid is None:
         return steps
     values = steps.spread()
-    values[~known] = np.nan
+    values[~valid] = np.nan
     return Steps.of(values)
 
 
-def _seen(scene: Scene, encoder: DualEncoder, settings: LocalizeSettings, report: Report) -> Seen:
+def _encoded(scene: Scene, encoder: DualEncoder, settings: LocalizeSettings, report: Report) -> WindowVectors:
     share = 0.45 if settings.finer else 0.9
 
-    def told(done: int, total: int) -> None:
+    def progress(done: int, total: int) -> None:
         report(share * done / total, f"{done:,} of {total:,} windows")
 
-    if settings.mode == "strict":
-        whole = scene.read(Window(0, 0, scene.info.width, scene.info.height)).rgb
-        return see_strictly(whole, encoder, settings.sides_px, told)
-    return see(scene, encoder, ScaleGrid(settings.sides_px), told)
+    return encode_windows(scene, encoder, ScaleGrid(settings.sides_px), progress)
+
+
+def _scorer_of(encoder: DualEncoder, windows: WindowVectors) -> Scorer | None:
+    """Confidences of a scene's windows, with the scene as its own background; None for a model without calibration."""
+    if not encoder.card.calibrated:
+        return None
+    sample = windows.vectors[sample_rows(len(windows.vectors))]
+    return Scorer.measured(sample, background_prompts(encoder), encoder.card.calibration)
 
 
 @dataclass(frozen=True, slots=True)
-class _Fine:
+class _PlaceMaps:
     """Scores of the places inside the smallest windows."""
 
     cover: Cover
     scores: NDArray[np.float32]
 
     @classmethod
-    def of(cls, scene: Scene, encoder: DualEncoder, texts: Vectors, plan: LocalizePlan, report: Report) -> _Fine:
-        def told(done: int, total: int) -> None:
+    def of(cls, scene: Scene, encoder: DualEncoder, texts: Vectors, plan: LocalizePlan, report: Report) -> _PlaceMaps:
+        def progress(done: int, total: int) -> None:
             report(0.45 + 0.45 * done / total, f"{done:,} of {total:,} windows, closer")
 
         side, cell = plan.settings.sides_px[0], plan.settings.cell_px or 1
-        parts = list(see_places(scene, encoder, Judge.of(encoder, texts), side, told))
+        scorer = Scorer.unmeasured(background_prompts(encoder), encoder.card.calibration)
+        parts = list(score_places(scene, encoder, scorer, texts, side, progress))
         boxes = to_cells(np.concatenate([boxes for boxes, _ in parts]), cell)
         return cls(Cover(boxes, plan.height, plan.width), np.concatenate([scores for _, scores in parts]))
 
@@ -285,74 +268,37 @@ class _Fine:
 
 def _sum_of_two(coarse: NDArray[np.float32], fine: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean of two maps in standard deviations; where a place is smaller than a cell the coarse one counts alone."""
-    a, b = (_standard(values) for values in (coarse, fine))
+    a, b = (standardised(values, least_std=FLAT) for values in (coarse, fine))
     return np.where(np.isfinite(b), (a + b) / 2, a).astype(np.float32)
-
-
-def _standard(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray((values - np.nanmean(values)) / max(float(np.nanstd(values)), 1e-6))
 
 
 def _valid(scene: Scene, plan: LocalizePlan) -> NDArray[np.bool_] | None:
     """Cells that hold data [h, w]; None when all do. Read in bands, so that RGB of a huge map is never held whole."""
     cell, height = plan.settings.cell_px or 1, scene.info.height
-    found = np.empty((plan.height, plan.width), np.bool_)
+    valid = np.empty((plan.height, plan.width), np.bool_)
     for top in range(0, plan.height, BAND):
         bottom = min(top + BAND, plan.height)
         window = Window(0, top * cell, scene.info.width, min(bottom * cell, height))
-        found[top:bottom] = scene.valid(window) if cell == 1 else scene.read(window, (bottom - top, plan.width)).valid
-    return None if found.all() else found
+        valid[top:bottom] = scene.valid(window) if cell == 1 else scene.read(window, (bottom - top, plan.width)).valid
+    return None if valid.all() else valid
 
 
-@dataclass(frozen=True, slots=True)
-class _Judge:
-    """Confidences of a scene's windows, with the scene as its own background (archive/calibrate.py)."""
-
-    card: Card
-    seen: Seen
-    background: Background | None
-
-    @classmethod
-    def of(cls, encoder: DualEncoder, seen: Seen) -> _Judge:
-        """Without a background for a model that is not calibrated."""
-        card = encoder.card
-        if not card.calibrated:
-            return cls(card, seen, None)
-        prompts = encoder.encode_texts(card.background) if card.background else np.empty((0, card.dim), np.float32)
-        sample = seen.vectors[sample_rows(len(seen.vectors))]
-        return cls(card, seen, measure_background(sample, prompts, card.calibration))
-
-    def of_windows(self, text: Vectors) -> NDArray[np.float64] | None:
-        """[N], or None for a model that is not calibrated."""
-        if self.background is None:
-            return None
-        return confidences(self.seen.vectors, text, self.background, self.card.calibration)
-
-    @property
-    def threshold(self) -> float:
-        """Below it nothing matches."""
-        return self.card.calibration.threshold
-
-
-def _heat(
-    sentence: str,
-    values: NDArray[np.float32],
+def _places(
     levels: Steps,
     mean: Steps,
-    sure: NDArray[np.float64] | None,
-    seen: Seen,
+    likely: NDArray[np.float64] | None,
+    windows: WindowVectors,
     plan: LocalizePlan,
-    judge: _Judge,
-) -> Heat:
-    flat = not np.fmax.reduce(levels.values, axis=None) > 0
-    notes = ("the map is constant: the sentence fits every window alike",) if flat else ()
-    found = [] if flat else blobs(levels.values >= plan.settings.level)
-    every = [_place(blob, levels, mean, sure, seen, plan) for blob in found]
+) -> tuple[tuple[Place, ...], tuple[str, ...]]:
+    """Regions, the highest first, and what a reader must know."""
+    if not np.fmax.reduce(levels.values, axis=None) > 0:
+        return (), ("the map is constant: the sentence fits every window alike",)
+    areas = blobs(levels.values >= plan.settings.level)
+    every = [_place(blob, levels, mean, likely, windows, plan) for blob in areas]
     every.sort(key=lambda place: -place.level)
     least = LEAST_CELLS * (plan.settings.cell_px or 1) ** 2
     places = [place for rank, place in enumerate(every) if not rank or _area(place.runs_px) >= least]
-    nothing = sure is not None and float(sure.max()) < judge.threshold
-    return Heat(sentence, values, levels, tuple(places[: plan.settings.most]), nothing, notes)
+    return tuple(places[: plan.settings.most]), ()
 
 
 def _area(boxes: NDArray[np.int64]) -> int:
@@ -364,8 +310,8 @@ def _place(
     blob: Blob,
     levels: Steps,
     mean: Steps,
-    sure: NDArray[np.float64] | None,
-    seen: Seen,
+    likely: NDArray[np.float64] | None,
+    windows: WindowVectors,
     plan: LocalizePlan,
 ) -> Place:
     xs, ys = (edges * (plan.settings.cell_px or 1) for edges in (levels.x, levels.y))
@@ -373,11 +319,11 @@ def _place(
     half = (plan.settings.cell_px or 1) / 2  # of the first of the cells that are equally high
     x, y = float(xs[column] + half), float(ys[row] + half)
     runs = np.stack([xs[blob.starts], ys[blob.rows], xs[blob.stops], ys[blob.rows + 1]], axis=1)
-    x0, y0, x1, y1 = seen.boxes.T
+    x0, y0, x1, y1 = windows.boxes.T
     left, up, right, down = blob.box
     window = Window(int(xs[left]), int(ys[up]), min(int(xs[right]), int(x1.max())), min(int(ys[down]), int(y1.max())))
     over = (x0 <= x) & (x < x1) & (y0 <= y) & (y < y1)
-    confidence = float(sure[over].max()) if sure is not None and over.any() else None
+    confidence = float(likely[over].max()) if likely is not None and over.any() else None
     score = float(mean.values[row, column])
     return Place(window, (x, y), float(levels.values[row, column]), score, confidence, runs)
 

@@ -1,7 +1,23 @@
-"""The classes that a map shall have: their names, their words, and what speaks against them, as vectors.
+"""The classes that a map shall have: their names, their words as vectors, and whether they are there at all.
 
-A class is asked for as `building,roof`: synonyms, of which the first is its name. The vector of a word is the mean of
-its templates' unit vectors, made a unit vector again (Radford et al. 2021, section 3.1.4).
+A class is asked for as `building,roof`: synonyms, of which the first is its name; or with a name of its own, as
+`Siedlung: building, roof`. The vector of a word is the mean of its templates' unit vectors, made a unit vector again
+(Radford et al. 2021, section 3.1.4).
+
+**Presence** is what a class's best patches score against everything else that could be there. Of every patch p that
+holds data, a class with the best synonym's cosine c(p) has the margin (geoglot.scoring.calibration)
+
+    margin(p) = T c(p) - log sum_j exp(T p·b_j)          over the other words b_j that do not mean nearly the same
+
+and z = (margin - mean) / std over the margins that these other words get on the scene's own patches, each against the
+rest. So haze, a sensor or a drab scene move both alike. The presence of a class is its z at the scene's best patches
+(the quantile 1 - TOP), through the model's logistic curve. Only a few patches of a present class need to be sure; an
+absent one has to convince none. Margins are counted in bins, so memory does not depend on the scene.
+
+How well it works, with geoglot-mini 1 and windows of 224 px: for the ten objects of 40 VHR-10 training images the area
+under the curve is 0.94 (0.5 keeps nine in ten that are there and refuses four in five that are not); for the five land
+covers of Dubai's tile 1 it is 0.66, and words as broad as "land" or "vegetation" stay below 0.3 where they are:
+narrower words speak against them. So the settings' own threshold is low, and only leaves out what is certainly absent.
 """
 
 from __future__ import annotations
@@ -14,6 +30,8 @@ from numpy.typing import NDArray
 
 from geoglot.errors import UsageError
 from geoglot.models.encoder import DualEncoder, Vectors
+from geoglot.scoring.calibration import SMALLEST_STD, chance, log_odds
+from geoglot.types import Calibration
 
 MAX_CLASSES = 254
 """A pixel is one byte: 0 is background and 255 nodata."""
@@ -32,12 +50,20 @@ OTHERS = (
 """What may be there instead, for a model whose card names no background prompts."""
 
 
+TOP = 0.01
+"""Share of the scene's patches that a class must hold to be sure of its presence."""
+
+LOWEST, HIGHEST, BINS = -40.0, 40.0, 3200
+EVERY = 4
+"""The other words' own margins are measured on every so many-th patch."""
+
+
 @dataclass(frozen=True, slots=True)
 class AskedClass:
     """One class.
 
     Attributes:
-        name: For people and for legends.
+        name: For people: of the map's value, in legends and polygons.
         words: Synonyms, at least one.
     """
 
@@ -45,34 +71,45 @@ class AskedClass:
     words: tuple[str, ...]
 
 
-def read_classes(asked: Sequence[str]) -> tuple[AskedClass, ...]:
-    """Classes from texts such as `building,roof`.
+def read_classes(classes: Sequence[str | AskedClass]) -> tuple[AskedClass, ...]:
+    """Classes from texts such as `building,roof` or `Siedlung: building, roof`; ready-made ones stay as they are.
 
     Raises:
-        UsageError: None or too many, an empty word, or a word that is given twice.
+        UsageError: None or too many, an empty name or word, or a name or a word that is given twice.
     """
-    if not asked:
+    if not classes:
         raise UsageError("no class is given", hint='Name what to map: --class "building,roof" --class water')
-    if len(asked) > MAX_CLASSES:
-        raise UsageError(f"{len(asked)} classes are given; a map holds at most {MAX_CLASSES}", hint="Ask for fewer.")
-    classes = tuple(_read_class(text) for text in asked)
-    seen: dict[str, str] = {}
-    for one in classes:
+    if len(classes) > MAX_CLASSES:
+        raise UsageError(f"{len(classes)} classes are given; a map holds at most {MAX_CLASSES}", hint="Ask for fewer.")
+    ready = tuple(_checked(one if isinstance(one, AskedClass) else _read_class(one), one) for one in classes)
+    owners: dict[str, str] = {}
+    for one in ready:
         for word in one.words:
-            if (known := word.casefold()) in seen:
-                raise UsageError(f"the word {word!r} is given twice, for {seen[known]!r} and {one.name!r}", hint=_ONCE)
-            seen[known] = one.name
-    return classes
+            if (key := word.casefold()) in owners:
+                raise UsageError(f"the word {word!r} is given twice, for {owners[key]!r} and {one.name!r}", hint=_ONCE)
+            owners[key] = one.name
+    names = [one.name.casefold() for one in ready]
+    if twice := next((one.name for one in ready if names.count(one.name.casefold()) > 1), None):
+        raise UsageError(f"two classes are called {twice!r}", hint="Give each a name of its own.")
+    return ready
 
 
+_SYNTAX = 'Write it like this: "building,roof", or with a name: "Town: building,roof"'
 _ONCE = "A word can stand for one class only, and once."
 
 
 def _read_class(text: str) -> AskedClass:
-    words = tuple(part.strip() for part in text.split(","))
-    if not all(words):
-        raise UsageError(f"the class {text!r} has an empty word", hint='Write it like this: --class "building,roof"')
-    return AskedClass(words[0], words)
+    name, colon, words = text.partition(":") if ":" in text else ("", "", text)
+    parts = tuple(part.strip() for part in words.split(","))
+    return AskedClass(name.strip() if colon else parts[0], parts)
+
+
+def _checked(one: AskedClass, given: str | AskedClass) -> AskedClass:
+    if not one.words or not all(word.strip() for word in one.words):
+        raise UsageError(f"the class {given!r} has an empty word", hint=_SYNTAX)
+    if not one.name.strip():
+        raise UsageError(f"the class {given!r} has an empty name", hint=_SYNTAX)
+    return one
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +185,51 @@ def best_of(scores: NDArray[np.float32], owners: NDArray[np.int64]) -> NDArray[n
     """Scores of words [..., Q] to those of classes [..., K]: the best synonym speaks for its class."""
     firsts = np.flatnonzero(np.diff(owners, prepend=-1))
     return np.maximum.reduceat(scores, firsts, axis=-1)
+
+
+class Presence:
+    """Gathers patches; ask `scores` at the end.
+
+    Args:
+        prompts: The words.
+        temperature: T.
+        calibration: Of the model: what means the same, and the logistic curve.
+    """
+
+    def __init__(self, prompts: Prompts, temperature: float, calibration: Calibration) -> None:
+        self._counts = prompts.counts.T.astype(np.float32)  # [M, K]
+        alike = prompts.others @ prompts.others.T >= calibration.alike
+        self._usual = (~alike).astype(np.float32)
+        self._temperature, self._calibration = temperature, calibration
+        self._bins = np.zeros((prompts.classes, BINS), np.int64)
+        self._moments = np.zeros(3)  # count, sum, sum of squares
+
+    def add(self, classes: Vectors, others: Vectors) -> None:
+        """Cosines of patches: [P, K] with the classes, [P, M] with the other words."""
+        if not len(classes):
+            return
+        margins = log_odds(classes, others, self._counts, self._temperature)
+        bins = ((margins - LOWEST) * (BINS / (HIGHEST - LOWEST))).clip(0, BINS - 1).astype(np.int64)
+        for row, column in zip(self._bins, bins.T, strict=True):
+            row += np.bincount(column, minlength=BINS)
+        rest = others[::EVERY]
+        usual = log_odds(rest, rest, self._usual, self._temperature).astype(np.float64)
+        self._moments += usual.size, usual.sum(), np.square(usual).sum()
+
+    def scores(self) -> NDArray[np.float64]:
+        """Presence in [0, 1] of each class, [K]; 0 where no patch held data."""
+        return chance(self.standard(), self._calibration)
+
+    def standard(self) -> NDArray[np.float64]:
+        """z of each class at the scene's best patches, [K]; -inf where no patch held data."""
+        patches = self._bins[0].sum()
+        if not patches:
+            return np.full(len(self._bins), -np.inf)
+        count, total, squares = self._moments
+        mean = total / count
+        std = max(float(np.sqrt(max(squares / count - mean**2, 0.0))), SMALLEST_STD)
+        above = self._bins[:, ::-1].cumsum(axis=1)  # how many lie at or above each bin, from the highest down
+        needed = max(1, round(TOP * patches))
+        best = BINS - 1 - (above >= needed).argmax(axis=1)
+        margin = LOWEST + (best + 0.5) * (HIGHEST - LOWEST) / BINS
+        return np.asarray((margin - mean) / std)

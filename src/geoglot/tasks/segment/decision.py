@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.imagery.stitch import between
 from geoglot.pipeline import Stages
+from geoglot.scoring.enlarge import linear_weights
 from geoglot.tasks.segment.scores import Bools, Floats, ScoreMap
 from geoglot.tasks.segment.windows import Picture, Plan
 from geoglot.types import Window
@@ -144,7 +144,7 @@ def _read_blocks(picture: Picture, plan: Plan, scores: ScoreMap, *, pixels: bool
     step = plan.cells_per_pixel[0]
     for top in range(0, plan.height, BLOCK[0]):
         bottom = min(top + BLOCK[0], plan.height)
-        first, down = between(top, bottom - top, step, scores.rows)
+        first, down = linear_weights(top, bottom - top, step, scores.rows)
         cells = scores.read(first, first + down.shape[1])
         for left in range(0, plan.width, BLOCK[1]):
             window = Window(left, top, min(left + BLOCK[1], plan.width), bottom)
@@ -163,7 +163,7 @@ def pixel_scores(window: Window, plan: Plan, cells: Floats, first: int = 0) -> F
         first: Which row of cells comes first.
     """
     steps = plan.cells_per_pixel
-    top, down = between(window.y0, window.height, steps[0], plan.down.cells)
-    left, across = between(window.x0, window.width, steps[1], plan.across.cells)
+    top, down = linear_weights(window.y0, window.height, steps[0], plan.down.cells)
+    left, across = linear_weights(window.x0, window.width, steps[1], plan.across.cells)
     near = cells[top - first :, :, left : left + across.shape[1]][: down.shape[1]]
     return down @ (np.ascontiguousarray(near.transpose(1, 0, 2)) @ across.T)

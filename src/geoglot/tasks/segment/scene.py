@@ -1,10 +1,11 @@
-"""A scene file segmented into a folder of files."""
+"""A scene segmented into a folder of files; and the task `segment`, which does so with scenes of an archive."""
 
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,11 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from geoglot.errors import StorageError
+from geoglot.archive.archive import Archive
+from geoglot.archive.pictures import open_again
+from geoglot.archive.request import FilterRequest, option
+from geoglot.errors import StorageError, TooLargeError, UsageError
 from geoglot.imagery.polygons import area_polygons, scene_place
 from geoglot.imagery.rasters import Layer, block_rasters
 from geoglot.imagery.scene import Scene
 from geoglot.imagery.vector_stream import write_stream
+from geoglot.models.encoder import dense
+from geoglot.tasks.registry import Report
 from geoglot.tasks.segment.decision import NODATA
 from geoglot.tasks.segment.files import (
     LegendEntry,
@@ -25,13 +31,13 @@ from geoglot.tasks.segment.files import (
     make_legend,
     palette,
     write_legend,
+    write_picture,
 )
-from geoglot.tasks.segment.picture import write_picture
-from geoglot.tasks.segment.segmenter import Scored, Segmenter
-from geoglot.tasks.segment.windows import Plan, ScenePicture
+from geoglot.tasks.segment.segmenter import Scored, Segmenter, SegmentSettings
+from geoglot.tasks.segment.windows import Plan, ScenePicture, words_of
+from geoglot.types import SceneInfo
 
-Told = Callable[[float, str], None]
-
+MAX_SCENES = 100
 ENCODING, DECIDING = 0.8, 0.12
 """Shares of the work, for progress; the rest is polygons and the picture."""
 
@@ -89,9 +95,9 @@ def segment_scene(
     *,
     vectors: Sequence[str] = ("geojson",),
     prefix: str = "",
-    told: Told | None = None,
+    progress: Report | None = None,
 ) -> SegmentReport:
-    """Segment a scene of any size; see segment_files.py for what it leaves.
+    """Segment a scene of any size; see geoglot.tasks.segment.files for what it leaves.
 
     Memory: bounded by one strip of windows and of blocks, the outlines of the polygons, and the model.
 
@@ -101,7 +107,7 @@ def segment_scene(
         folder: Where the files go; made if need be.
         vectors: Formats of polygons: "geojson", "gpkg", "parquet"; none is possible.
         prefix: Of the files' names, for several scenes in one folder.
-        told: Progress.
+        progress: Called with the share done and a few words.
 
     Raises:
         UnknownNameError: Another format.
@@ -111,7 +117,7 @@ def segment_scene(
         StorageError: A file cannot be written.
     """
     begun, formats = time.monotonic(), check_vectors(vectors)
-    say = told or (lambda share, words: None)
+    say = progress or (lambda share, words: None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -187,7 +193,7 @@ class _Files:
         return self._folder / (self._prefix + name)
 
 
-def _write_rasters(segmenter: Segmenter, scene: Scene, scored: Scored, files: _Files, say: Told) -> Any:
+def _write_rasters(segmenter: Segmenter, scene: Scene, scored: Scored, files: _Files, say: Report) -> Any:
     """classes.tif and confidence.tif; gives the pixels of each value, [256]."""
     info, grid, size = scene.info, scene.grid_reference, (scene.info.height, scene.info.width)
     grid = grid if info.crs else (None, None)
@@ -205,3 +211,74 @@ def _write_rasters(segmenter: Segmenter, scene: Scene, scored: Scored, files: _F
             counts += np.bincount(block.values.ravel(), minlength=256)
             say(ENCODING + DECIDING * block.window.y1 / info.height, "class map")
     return counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentRequest(FilterRequest):
+    """Which classes, over which scenes. A scene is taken whole when one of its chips is chosen."""
+
+    classes: tuple[str, ...] = option(
+        'the classes: a word, synonyms "building,roof", or named "Town: building,roof"', ()
+    )
+    background: str | None = option("what is none of the classes: words, or auto")
+    vectors: tuple[str, ...] = option("formats of polygons: geojson, gpkg, parquet", ("geojson",))
+    window_m: float | None = option("side of a window in metres")
+    overlap: float = option("share of a window that its neighbour repeats", 0.5)
+    presence: float = option("leave out classes less present than this, 0 to 1", 0.001)
+
+    def reads(self, archive: Archive) -> tuple[SceneInfo, ...]:
+        """The chosen scenes.
+
+        Raises:
+            UsageError: None is chosen, or a value is wrong.
+            TooLargeError: More than MAX_SCENES.
+        """
+        chips = archive.vectors(self.filter())
+        starts = chips.snapshot.arrays.scene_start
+        firsts = np.unique(np.searchsorted(starts, chips.rows, side="right"), return_index=True)[1]
+        chosen = tuple(chips.chip(int(number))[1] for number in firsts)
+        if not chosen:
+            raise UsageError("no scene is chosen", hint="Widen the filter.")
+        if len(chosen) > MAX_SCENES:
+            raise TooLargeError(
+                f"{len(chosen):,} scenes are chosen, over the limit of {MAX_SCENES}", hint="Choose fewer."
+            )
+        return chosen
+
+
+def segment(archive: Archive, request: SegmentRequest, folder: Path, report: Report) -> None:
+    """Write a class map, confidence, polygons, legend and picture for each scene: `<scene>-classes.tif` and so on.
+
+    Raises:
+        UsageError: A class or a value is wrong, or the archive's model does not tell places apart.
+        UnknownWordsError: A word that the model does not know.
+        TooLargeError: Too many scenes.
+        SceneError, SourceError: A scene cannot be read.
+        StorageError: The folder cannot be written.
+    """
+    if archive.encoder is None:
+        raise UsageError("the archive was opened without a model", hint="Archive.open(path, load_encoder(name))")
+    settings = SegmentSettings(
+        window_m=request.window_m,
+        overlap=request.overlap,
+        background=words_of(request.background),
+        presence=request.presence,
+    )
+    segmenter = Segmenter(dense(archive.encoder), request.classes, settings)
+    scenes = request.reads(archive)
+    for number, (info, prefix) in enumerate(zip(scenes, prefixes(scenes), strict=True)):
+
+        def progress(share: float, words: str, done: int = number, name: str = info.name) -> None:
+            report((done + share) / len(scenes), f"{name}: {words}")
+
+        with open_again(info, archive.reach) as scene:
+            segment_scene(segmenter, scene, folder, vectors=request.vectors, prefix=prefix, progress=progress)
+
+
+def prefixes(scenes: Sequence[SceneInfo]) -> list[str]:
+    """Beginnings of file names, one a scene and no two alike; with the scene's id where two have the same name."""
+    names = [re.sub(r"[^\w.-]+", "_", Path(info.name).stem) for info in scenes]
+    return [
+        f"{name}-" if names.count(name) == 1 else f"{name}-{info.scene_id}-"
+        for name, info in zip(names, scenes, strict=True)
+    ]

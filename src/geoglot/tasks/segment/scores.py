@@ -14,11 +14,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.imagery.stitch import Blend, between, hills
 from geoglot.models.encoder import DenseEncoder
 from geoglot.pipeline import Stages
-from geoglot.tasks.segment.classes import Prompts, best_of
-from geoglot.tasks.segment.presence import Presence
+from geoglot.scoring.enlarge import enlarged
+from geoglot.scoring.windows import Blend, hills
+from geoglot.tasks.segment.classes import Presence, Prompts, best_of
 from geoglot.tasks.segment.windows import Picture, Plan, SegmentSettings, spans
 from geoglot.types import Window
 
@@ -49,14 +49,6 @@ class Upsampler(Protocol):
 
     def upsample(self, scores: Floats, images: NDArray[np.uint8]) -> Floats:
         """[N, C, Ph, Pw] and uint8 [N, H, W, 3] -> [N, C, Ph * factor, Pw * factor]."""
-        ...
-
-
-class HasClassToken(Protocol):
-    """An encoder that also gives token 0 of its modified last block."""
-
-    def patches_and_token(self, images: NDArray[np.uint8], last_block: object) -> tuple[Floats, Floats]:
-        """Unit patches [N, Ph, Pw, D] and unit token [N, D]."""
         ...
 
 
@@ -108,7 +100,7 @@ class ScoreMap:
         self._file.close()
 
 
-class Scorer:
+class PatchScorer:
     """Scores of patches, for one set of prompts.
 
     Args:
@@ -151,7 +143,7 @@ class Scorer:
         scores *= np.float32(self.temperature)
         if self._upsampler is not None:
             return self._upsampler.upsample(scores, batch.images)
-        return finer(scores, factor)
+        return enlarged(scores, (scores.shape[-2] * factor, scores.shape[-1] * factor))
 
     def _encode(self, images: NDArray[np.uint8]) -> tuple[Floats, Floats | None]:
         """Patches, and for a bias the window's own vector: token 0, or the mean of a tower without one."""
@@ -175,41 +167,33 @@ def temperature(encoder: DenseEncoder, settings: SegmentSettings) -> float:
     return settings.temperature or (card.calibration.temperature if card.calibrated else UNCALIBRATED)
 
 
-def finer(scores: Floats, factor: int) -> Floats:
-    """[..., h, w] to [..., h * factor, w * factor], linear between the centres of patches."""
-    _, down = between(0, scores.shape[-2] * factor, 1 / factor, scores.shape[-2])
-    _, across = between(0, scores.shape[-1] * factor, 1 / factor, scores.shape[-1])
-    out: Floats = np.asarray(down @ scores @ across.T, np.float32)
-    return out
-
-
 def score_map(
-    picture: Picture, plan: Plan, scorer: Scorer, told: Callable[[float, str], None] | None = None
+    picture: Picture, plan: Plan, scorer: PatchScorer, progress: Callable[[float, str], None] | None = None
 ) -> ScoreMap:
     """Encode all windows and blend them. Close the result.
 
     Cost: all of the model's time. Memory: one strip of cells, a few batches of windows, and KEPT_BYTES.
     """
-    kept = ScoreMap(scorer.channels, plan.down.cells, plan.across.cells)
+    cells = ScoreMap(scorer.channels, plan.down.cells, plan.across.cells)
     try:
-        blend = Blend(kept.channels, kept.columns, plan.down.side)
+        blend = Blend(cells.channels, cells.columns, plan.down.side)
         weights = hills(plan.down.side, plan.across.side)
         done = 0
         with Stages(AHEAD_BYTES, most=1) as stages:
             for batch in stages.ahead(read_windows(picture, plan), lambda b: b.images.nbytes):
-                kept.append(blend.finish(batch.first))
+                cells.append(blend.finish(batch.first))
                 if batch.columns:
                     scores = scorer(batch, plan.patch_px // plan.cell_px)
                     for column, values in zip(batch.columns, scores, strict=True):
                         blend.add(batch.first, column, values, weights)
                 done += len(batch.columns)
-                if told is not None:
-                    told(batch.first / kept.rows, f"{done:,} windows")
-        kept.append(blend.finish(kept.rows))
+                if progress is not None:
+                    progress(batch.first / cells.rows, f"{done:,} windows")
+        cells.append(blend.finish(cells.rows))
     except BaseException:
-        kept.close()
+        cells.close()
         raise
-    return kept
+    return cells
 
 
 def read_windows(picture: Picture, plan: Plan) -> Generator[Batch, None, None]:
@@ -233,17 +217,17 @@ def _read_group(picture: Picture, plan: Plan, first: int, columns: tuple[int, ..
     rows = (top - cell, top + height + cell)
     span = (left - cell, columns[-1] * cell + width + cell)
     rgb, valid = _read_area(picture, plan, rows, span)  # a cell more on each side
-    kept, images, seen = [], [], []
+    filled, images, seen = [], [], []
     for column in columns:
         at = column * cell - left
         near = valid[:, at : at + width + 2 * cell]
         if near.any():
-            kept.append(column)
+            filled.append(column)
             images.append(rgb[cell : cell + height, at + cell : at + cell + width])
             seen.append(_seen(near[cell : cell + height, cell : cell + width], plan, top, column * cell))
-    if not kept:
+    if not filled:
         return Batch(first, (), np.zeros((0, height, width, 3), np.uint8), np.zeros((0, 1, 1), np.bool_))
-    return Batch(first, tuple(kept), np.stack(images), np.stack(seen))
+    return Batch(first, tuple(filled), np.stack(images), np.stack(seen))
 
 
 def _seen(valid: Bools, plan: Plan, top: int, left: int) -> Bools:

@@ -18,16 +18,15 @@ from numpy.typing import NDArray
 
 from geoglot.models.encoder import DenseEncoder
 from geoglot.pipeline import Stages
-from geoglot.tasks.segment.classes import AUTO, AskedClass, Prompts, make_prompts, read_classes
+from geoglot.tasks.segment.classes import AUTO, AskedClass, Presence, Prompts, make_prompts, read_classes
 from geoglot.tasks.segment.decision import NODATA, Decided, Refiner, Rule, decided_blocks, pixel_scores
-from geoglot.tasks.segment.presence import Presence
-from geoglot.tasks.segment.scores import AHEAD_BYTES, ScoreMap, Scorer, Upsampler, score_map, temperature
+from geoglot.tasks.segment.scores import AHEAD_BYTES, PatchScorer, ScoreMap, Upsampler, score_map, temperature
 from geoglot.tasks.segment.windows import FINER, ArrayPicture, Picture, Plan, SegmentSettings, make_plan
 from geoglot.types import Window
 
 __all__ = ["SegmentSettings", "Segmented", "Segmenter", "segment_image"]
 
-Told = Callable[[float, str], None]
+Progress = Callable[[float, str], None]
 """Called with the share done in [0, 1] and a few words; may raise to end it."""
 
 
@@ -54,10 +53,11 @@ class Segmenter:
 
     Args:
         encoder: A model that tells places apart (`geoglot.models.encoder.dense`).
-        classes: Such as `building,roof`: synonyms, of which the first is the name; or ready-made classes.
+        classes: Such as `building,roof`: synonyms, of which the first is the name; `Siedlung: building, roof`; or
+            ready-made classes.
         settings: How.
         upsampler: Sharpens scores along the picture's edges; None interpolates.
-        refiner: Corrects the class map; see segment_decide.py.
+        refiner: Corrects the class map; see geoglot.tasks.segment.decision.
 
     Raises:
         UsageError: No class, or an empty or repeated word.
@@ -67,14 +67,13 @@ class Segmenter:
     def __init__(
         self,
         encoder: DenseEncoder,
-        classes: Sequence[str] | Sequence[AskedClass],
+        classes: Sequence[str | AskedClass],
         settings: SegmentSettings | None = None,
         upsampler: Upsampler | None = None,
         refiner: Refiner | None = None,
     ) -> None:
         self.encoder, self.upsampler, self.refiner = encoder, upsampler, refiner
-        asked = [one if isinstance(one, str) else ",".join(one.words) for one in classes]
-        self.classes = read_classes(asked)
+        self.classes = read_classes(classes)
         self.settings = settings or SegmentSettings()
         self.notes: tuple[str, ...] = ()
         if len(self.classes) == 1 and self.settings.background is None:
@@ -88,17 +87,17 @@ class Segmenter:
         return make_plan(picture, self.encoder, self.settings, factor)
 
     @contextmanager
-    def scored(self, picture: Picture, plan: Plan, told: Told | None = None) -> Iterator[Scored]:
+    def scored(self, picture: Picture, plan: Plan, progress: Progress | None = None) -> Iterator[Scored]:
         """All of the model's work on a picture; its scores are deleted at the end of the block."""
         presence = Presence(self.prompts, temperature(self.encoder, self.settings), self.encoder.card.calibration)
-        scorer = Scorer(self.encoder, self.prompts, self.settings, presence, self.upsampler)
-        scores = score_map(picture, plan, scorer, told)
+        scorer = PatchScorer(self.encoder, self.prompts, self.settings, presence, self.upsampler)
+        scores = score_map(picture, plan, scorer, progress)
         try:
-            yield self._judged(picture, plan, scores, presence)
+            yield self._ruled(picture, plan, scores, presence)
         finally:
             scores.close()
 
-    def _judged(self, picture: Picture, plan: Plan, scores: ScoreMap, presence: Presence) -> Scored:
+    def _ruled(self, picture: Picture, plan: Plan, scores: ScoreMap, presence: Presence) -> Scored:
         there = presence.scores()
         rule = Rule.of(there >= self.settings.presence, scores.channels, self.settings.min_probability)
         return Scored(picture, plan, scores, rule, there, self.refiner)
@@ -131,7 +130,7 @@ class Scored:
 def segment_image(
     encoder: DenseEncoder,
     image: NDArray[np.uint8],
-    classes: Sequence[str],
+    classes: Sequence[str | AskedClass],
     settings: SegmentSettings | None = None,
     *,
     gsd_m: float | None = None,

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from geoglot.errors import UsageError
 from geoglot.imagery.scene import Pixels, Scene
-from geoglot.imagery.stitch import Axis
 from geoglot.models.card import Card
 from geoglot.models.encoder import DenseEncoder
+from geoglot.scoring.windows import Axis
 from geoglot.tasks.segment.classes import TEMPLATES
 from geoglot.types import Window
 
@@ -43,11 +43,11 @@ class SegmentSettings:
         background: Words of a class "background"; ("auto",) takes whatever the model knows besides the classes; None
             gives every pixel one of the classes, if there are several.
         presence: Classes whose presence in the scene is below this, in [0, 1], are left out; 0 keeps all. The default
-            leaves out what is certainly not there; 0.5 suits objects (see segment_presence.py).
+            leaves out what is certainly not there; 0.5 suits objects (see geoglot.tasks.segment.classes).
         temperature: Multiplies cosines before they become probabilities; None is the model's own.
         min_probability: Pixels whose best class has less become background; needs a background.
         cls_bias: Times the window's own score is added to its patches' scores; SegEarth-OV takes -0.3.
-        last_block: How a transformer's last block attends (see models/dense.py); None is the model's own choice.
+        last_block: How a transformer's last block attends (see models/towers/dense.py); None is the model's own choice.
         templates: Prompts; `{c}` is the word.
 
     Raises:

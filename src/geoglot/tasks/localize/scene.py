@@ -1,11 +1,11 @@
-"""What localization leaves in a folder: heat maps, regions, pictures, a report.
+"""Sentences against a scene, as files in a folder: heat maps, regions, pictures, a report; and the task `localize`.
 
 | file | what |
 |---|---|
 | `heat.tif` | float32, one band a sentence, on the scene's own grid in cells; NaN is nodata |
 | `regions.geojson` | regions of all sentences in lon/lat, with level, score, confidence, and their pixels |
 | `picture-<k>.png` | the scene with the k-th sentence's heat and regions, for people |
-| `report.json` | what was asked, in which mode, and the regions once more |
+| `report.json` | what was asked, and the regions once more |
 """
 
 from __future__ import annotations
@@ -14,20 +14,27 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.errors import StorageError
+from geoglot.archive.archive import Archive
+from geoglot.archive.pictures import open_again
+from geoglot.archive.request import option
+from geoglot.errors import StorageError, UnknownNameError, UsageError
 from geoglot.imagery.scene import Scene
-from geoglot.tasks.localize.localizer import Heat, LocalizePlan, Place
-from geoglot.types import Ring
+from geoglot.tasks.localize.localizer import Heat, LocalizePlan, LocalizeSettings, Place, localize_scene, make_plan
+from geoglot.tasks.registry import Report
+from geoglot.types import Ring, SceneInfo
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MODE = "fast"
+"""How maps are made, for readers of the files: not as the `selo/air-slt` protocol repeats the released code."""
 BLOCK_PX = 256
 PICTURE_PX = 1024
 SMALLEST_PICTURE_PX = 512
@@ -51,8 +58,8 @@ def write_heats(
             places = [_facts(heat.sentence, rank, place, scene) for rank, place in enumerate(heat.places, start=1)]
             features += [_feature(scene, place, facts) for place, facts in zip(heat.places, places, strict=True)]
             _save(picture(scene, heat), folder / f"picture-{k}.png")
-            said = {"sentence": heat.sentence, "nothing_matches": heat.nothing_matches, "notes": list(heat.notes)}
-            rows.append({**said, "regions": places})
+            facts = {"sentence": heat.sentence, "nothing_matches": heat.nothing_matches, "notes": list(heat.notes)}
+            rows.append({**facts, "regions": places})
     return _reported(scene, plan, rows, features, folder)
 
 
@@ -67,7 +74,7 @@ def _reported(
         "width": scene.info.width,
         "height": scene.info.height,
         "crs": scene.info.crs,
-        "mode": settings.mode,
+        "mode": MODE,
         "finer": settings.finer,
         "sides_px": list(settings.sides_px),
         "windows": plan.windows,
@@ -108,7 +115,7 @@ def _heat_file(scene: Scene, plan: LocalizePlan, sentences: Sequence[str], path:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path, "w", **profile) as out:
-                out.update_tags(GEOGLOT_MODE=plan.settings.mode, GEOGLOT_CELL_PX=cell, GEOGLOT_UNIT="level")
+                out.update_tags(GEOGLOT_MODE=MODE, GEOGLOT_CELL_PX=cell, GEOGLOT_UNIT="level")
                 for k, sentence in enumerate(sentences, start=1):
                     out.set_band_description(k, sentence)
                 yield lambda k, values: out.write(values.astype(np.float32), k)
@@ -121,7 +128,7 @@ def _facts(sentence: str, rank: int, place: Place, scene: Scene) -> dict[str, An
     x, y = place.peak_px
     at = scene.lonlat(np.array([x]), np.array([y]))
     lon, lat = (float(v[0]) for v in at) if at else (math.nan, math.nan)
-    known = math.isfinite(lon) and math.isfinite(lat)
+    placed = math.isfinite(lon) and math.isfinite(lat)
     box = dict(zip(("x0_px", "y0_px", "x1_px", "y1_px"), place.window.box_px, strict=True))
     return {
         "sentence": sentence,
@@ -131,8 +138,8 @@ def _facts(sentence: str, rank: int, place: Place, scene: Scene) -> dict[str, An
         "confidence": place.confidence,
         "peak_x_px": round(x, 1),
         "peak_y_px": round(y, 1),
-        "peak_lon": lon if known else None,
-        "peak_lat": lat if known else None,
+        "peak_lon": lon if placed else None,
+        "peak_lat": lat if placed else None,
         **box,
     }
 
@@ -186,8 +193,8 @@ def picture(scene: Scene, heat: Heat) -> Image:
 def _enlarged(level: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
     from PIL import Image
 
-    found = Image.fromarray(level.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
-    return np.asarray(np.clip(np.asarray(found), 0, 1), np.float32)
+    larger = Image.fromarray(level.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(np.clip(np.asarray(larger), 0, 1), np.float32)
 
 
 def _warm(level: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -202,3 +209,76 @@ def _save(image: Image, path: Path) -> None:
         image.save(path)
     except OSError as error:
         raise _not_written(path, error) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalizeRequest:
+    """A scene, the sentences, and how to look."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    scene: str = option("the scene, by its id or name", "")
+    text: tuple[str, ...] = option("what to look for, one or several sentences", ())
+    finer: bool = option("average with the places inside the smallest windows", False)
+    sides_px: str = option("sides of the windows in pixels, separated by commas", "256,512,768")
+    level: float = option("from here on, on a map from 0 to 1, cells make regions", 0.75)
+
+    def reads(self, archive: Archive) -> tuple[SceneInfo, ...]:
+        """The scene.
+
+        Raises:
+            UnknownNameError: There is none.
+            UsageError: Several have that name.
+        """
+        return (find_scene(archive, self.scene),)
+
+
+def localize(archive: Archive, request: LocalizeRequest, folder: Path, report: Report) -> None:
+    """Write heat.tif, regions.geojson, report.json, and a picture a sentence.
+
+    Raises:
+        QueryError: No sentence, or no word of one is known.
+        UsageError: A value is wrong, or the archive was opened without a model.
+        SourceError, SceneError: The scene cannot be read again.
+        StorageError: The folder cannot be written.
+    """
+    if archive.encoder is None:
+        raise UsageError("the archive was opened without a model", hint="Archive.open(path, load_encoder(name))")
+    settings = LocalizeSettings(parse_sides(request.sides_px), finer=request.finer, level=request.level)
+    with open_again(find_scene(archive, request.scene), archive.reach) as scene:
+        plan = make_plan(scene, request.text, settings)
+        heats = localize_scene(scene, archive.encoder, request.text, plan, report)
+        write_heats(scene, plan, heats, request.text, folder)
+    report(1.0, f"{len(request.text)} sentences")
+
+
+def parse_sides(text: str) -> tuple[int, ...]:
+    """ "256,512" -> (256, 512).
+
+    Raises:
+        UsageError: Not whole numbers.
+    """
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise UsageError(
+            f"{text!r} are not whole numbers separated by commas", hint="For example 256,512,768."
+        ) from error
+
+
+def find_scene(archive: Archive, name: str) -> SceneInfo:
+    """A scene by its id or name.
+
+    Raises:
+        UnknownNameError: There is none.
+        UsageError: Several have that name.
+    """
+    infos = [record.info for record in archive.scenes()]
+    named = [info for info in infos if name in (info.scene_id, info.name)]
+    if not named:
+        raise UnknownNameError("scene", name, [info.name for info in infos])
+    if len(named) > 1:
+        raise UsageError(
+            f"{len(named)} scenes are called {name!r}", hint=f"Give an id: {', '.join(i.scene_id for i in named)}"
+        )
+    return named[0]

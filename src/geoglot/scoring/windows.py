@@ -1,4 +1,4 @@
-"""Windows that overlap, blended into one map of a raster of any height, and read back as pixels.
+"""Windows that overlap, blended into one map of a raster of any height.
 
 Windows lie on a lattice of cells, so their values add up without resampling. A cell's value is
 
@@ -120,28 +120,3 @@ class Blend:
             held[..., strip - here :, :] = 0
         self._top = until
         return out
-
-
-def between(first: int, count: int, step: float, cells: int) -> tuple[int, Floats]:
-    """Linear interpolation between the centres of cells, for pixels first ... first + count of an axis.
-
-    A product with the matrix is quicker than gathering neighbours, as long as `count * step` is small.
-
-    Args:
-        first, count: The pixels.
-        step: Cells a pixel; pixel i has its centre at (i + 1/2) * step.
-        cells: Length of the axis; beyond the outer centres values stay as they are there.
-
-    Returns:
-        The first cell needed, and weights [count, n] for the n cells from there on; each row sums to 1.
-    """
-    place = np.clip((np.arange(first, first + count) + 0.5) * step - 0.5, 0, cells - 1)
-    left = np.minimum(place.astype(np.int64), max(cells - 2, 0))
-    share = (place - left).astype(np.float32)
-    origin = int(left[0])
-    weights = np.zeros((count, int(min(left[-1] + 2, cells)) - origin), np.float32)
-    rows = np.arange(count)
-    weights[rows, left - origin] = 1 - share
-    if cells > 1:
-        weights[rows, left - origin + 1] = share
-    return origin, weights

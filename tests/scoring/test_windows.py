@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoglot.errors import UsageError
-from geoglot.imagery.stitch import Axis, Blend, between, hill, hills
+from geoglot.scoring.windows import Axis, Blend, hill, hills
 
 axes = st.builds(
     lambda cells, side, overlap: Axis.cut(cells, side, overlap),
@@ -95,13 +95,3 @@ def test_a_window_may_reach_over_the_right_side() -> None:
 def test_bad_axes_are_refused(bad: tuple[int, int, float]) -> None:
     with pytest.raises(UsageError):
         Axis.cut(*bad)
-
-
-@given(st.integers(1, 40), st.integers(0, 200), st.integers(1, 60), st.floats(0.02, 3))
-def test_interpolation_equals_numpys(cells: int, first: int, count: int, step: float) -> None:
-    values = np.random.default_rng(cells).standard_normal(cells).astype(np.float32)
-    origin, weights = between(first, count, step, cells)
-    got = weights @ values[origin : origin + weights.shape[1]]
-    places = (np.arange(first, first + count) + 0.5) * step - 0.5
-    np.testing.assert_allclose(got, np.interp(places, np.arange(cells), values), atol=2e-3)
-    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
