@@ -1,4 +1,4 @@
-"""Every error geoglot raises on purpose. The tree:
+"""Every error geoglot raises on purpose.
 
     GeoglotError
     ├── UsageError                 an argument is wrong (also a ValueError)
@@ -13,7 +13,7 @@
     │   └── SceneChangedError      the file changed while it was read
     ├── SourceError                a folder, glob, STAC document or URL that cannot be listed
     ├── SampleError                one image-text pair cannot be used; training counts and reports it
-    ├── TrainingError              a run that is not worth going on with
+    ├── TrainingError              a training run that cannot go on
     │   ├── DivergedError          the loss is not finite, or has jumped
     │   └── CollapsedError         all embeddings became alike, or nothing is learned
     ├── ArchiveError
@@ -37,7 +37,7 @@
     │   ├── NotDoneError           the job has not ended
     │   ├── ExpiredError           the job is over and its files are deleted
     │   ├── TooLargeError          over a limit of size
-    │   ├── UploadError            an upload that is no picture
+    │   ├── UploadError            an upload that is not a picture
     │   ├── TooManyError           over a limit of requests or jobs
     │   └── TooLongError           over a limit of time
     ├── MissingExtraError          an optional package is not installed; prints the command
@@ -122,7 +122,7 @@ class SampleError(GeoglotError):
 
 
 class TrainingError(GeoglotError):
-    """A training run that is not worth going on with."""
+    """A training run cannot go on: it diverged, collapsed, or its data is unusable."""
 
 
 class DivergedError(TrainingError):

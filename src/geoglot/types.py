@@ -165,7 +165,7 @@ Ring = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class SceneInfo:
-    """What is known of a raster file before any of its pixels are used.
+    """The facts of a raster file that are known before its pixels are used.
 
     Attributes:
         scene_id: 16 hex digits, a hash of `uri`; the same file at the same place has the same id.
@@ -179,8 +179,8 @@ class SceneInfo:
         gsd_m: Metres per pixel on the ground at the scene's centre; None without a georeference.
         bbox_lonlat: Bounds on the earth; None without a georeference.
         footprint_lonlat: Outline as one ring, or two on either side of the antimeridian; empty without a georeference.
-        acquired: When it was taken, UTC; None if nobody says.
-        sensor: Short lower-case name such as "sentinel-2"; None if nobody says.
+        acquired: When it was taken, UTC; None if not known.
+        sensor: Short lower-case name such as "sentinel-2"; None if not known.
     """
 
     scene_id: str

@@ -258,3 +258,20 @@ def test_calibration_changes_no_ranking(shell: Shell, monkeypatch: pytest.Monkey
     encoder.card = replace(encoder.card, calibrated=False, background=())
     monkeypatch.setattr("geoglot.models.load.load_encoder", lambda *_, **__: encoder)
     assert [match["chip_id"] for match in answer(shell, "forest")["matches"]] == [match["chip_id"] for match in rated]
+
+
+@pytest.mark.parametrize("words", [("forest",), ("task", "classify", "--labels", "forest", "--labels", "water")])
+def test_definitions_reach_the_model(shell: Shell, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+    seen: list[Any] = []
+
+    def load(name: str, *, definitions: Any = None) -> ColourWords:
+        seen.append(definitions)
+        return ColourWords()
+
+    monkeypatch.setattr("geoglot.models.load.load_encoder", load)
+    chip = answer(shell, "forest", "--limit", "1")["matches"][0]["chip_id"]
+    picture = ("--chip", chip) if words[0] == "task" else ()
+    done = shell(*words, *picture, "--definitions", "coarse")
+    assert done.exit_code == 0, done.stderr
+    assert seen == [None, "coarse"]
+    assert shell(*words, "--definitions", "near").exit_code == 2

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 from geoglot.data import glossary
-from geoglot.data.glossary import KINDS, LANGUAGES, concepts, templates
+from geoglot.data.glossary import KINDS, LANGUAGES, PLACES, concepts, templates
 from geoglot.errors import UsageError
 
 HAN = re.compile(r"[\u3400-\u9fff]")
 HANGUL = re.compile(r"[\uac00-\ud7a3]")
 CYRILLIC = re.compile(r"[\u0400-\u04ff]")
-PLACES = {"land_use", "land_cover", "object"}
 
 
 def test_has_the_breadth_that_was_promised() -> None:
@@ -55,7 +54,7 @@ def test_every_concept_has_a_look_at_both_scales() -> None:
 
 
 def test_no_look_is_written_twice() -> None:
-    counts = Counter(sentence for concept in concepts().values() for sentence in concept.looks.sentences)
+    counts = Counter(sentence for concept in concepts().values() for sentence in concept.looks.at("both"))
     assert [sentence for sentence, times in counts.items() if times > 1] == []
 
 
@@ -64,7 +63,7 @@ def test_a_look_says_more_than_the_name() -> None:
     idle = set(re.findall(r"\w+", "a an the of on in at with and or from is are seen above picture image satellite"))
     for concept in concepts().values():
         names = {word for form in concept.forms["en"] for word in re.findall(r"\w+", form)}
-        for sentence in concept.looks.sentences:
+        for sentence in concept.looks.at("both"):
             assert not re.search(rf"\b{concept.name()}\b", sentence.lower()), (concept.id, sentence)
             words = re.findall(r"\w+", sentence.lower())
             assert len([w for w in words if w not in names | idle]) >= 3, (concept.id, sentence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 from geoglot.cli.app import app
 from geoglot.data.benchmarks.catalogue import catalogue
+from geoglot.data.glossary import concepts
 from geoglot.data.samples import Sample
 from geoglot.data.segmentation.catalogue import catalogue as mask_sets
 from geoglot.errors import SourceError, StorageError, UnknownNameError, UsageError
@@ -104,12 +106,38 @@ class CuttingEncoder(ColourEncoder):
         return super().encode_texts(texts)
 
 
+class LookEncoder(ColourEncoder):
+    """One that takes every name for red, but knows a forest's look as green and a sea's as blue."""
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """As told."""
+        looks = dict.fromkeys(concepts()["forest"].looks.coarse, "green")
+        looks |= dict.fromkeys(concepts()["sea"].looks.coarse, "blue")
+        return super().encode_texts([looks.get(text, "red") for text in texts])
+
+
 def test_the_share_of_cut_texts_stands_beside_the_number(root: Path) -> None:
     notes = _run(root, "ret/rs5m", "rsicd", CuttingEncoder())[0].notes
     said = [f"a {colour} field{stop}" for colour in COLOURS for stop in ("", ".")]
     cut = sum(len(text) > 11 for text in said)
     assert f"{cut} of 6 texts ({100 * cut / 6:.1f} %) were longer than the model reads and were cut" in notes
     assert not any("cut" in note for note in _run(root, "ret/rs5m", "rsicd")[0].notes)
+
+
+def test_definitions_make_a_protocol_of_their_own(root: Path, tmp_path: Path) -> None:
+    for colour, name in (("green", "forest"), ("blue", "sea")):
+        (root / "WHU-RS19" / colour).rename(root / "WHU-RS19" / name)
+    shutil.rmtree(root / "WHU-RS19" / "red")
+    encoder, kept = LookEncoder(), Kept(tmp_path / "kept")
+    plain = _run(root, "zsc/skyscript-8", "whu-rs19", encoder, kept=kept)
+    images = encoder.images
+    found = _run(root, "zsc/skyscript-8", "whu-rs19", encoder, kept=kept, definitions="coarse")
+    assert {number.protocol for number in plain} == {"zsc/skyscript"}
+    assert {number.protocol for number in found} == {"zsc/skyscript+definitions-coarse"}
+    assert all("averaged with its looks (coarse)" in number.notes[-1] for number in found)
+    assert encoder.images == images  # the kept vectors of images serve both
+    assert next(number.value for number in plain if number.metric == "top1") == 0.0  # all names alike: ties lose
+    assert next(number.value for number in found if number.metric == "top1") == 100.0
 
 
 def test_counted_names_and_the_mean_need_the_suites_own_sets(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

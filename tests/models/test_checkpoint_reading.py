@@ -203,7 +203,7 @@ TIMM = {"timm_model_name": "vit_base_patch16_siglip_256"}
 
 
 def test_nobody_says_the_activation(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nobody says the activation") as caught:
+    with pytest.raises(UsageError, match="nothing states the activation") as caught:
         load_checkpoint(_save(tmp_path, _state()))
     assert "quick_gelu" in caught.value.hint
     assert "card" in caught.value.hint

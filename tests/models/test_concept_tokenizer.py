@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from geoglot.data.glossary import LANGUAGES, concepts
+from geoglot.data.glossary.reading import build_trie, words_of
 from geoglot.errors import EmptyQueryError, ModelFileError, UnknownWordsError
-from geoglot.models.tokenizers.concepts import ConceptTokenizer, build_trie, words_of
+from geoglot.models.tokenizers.concepts import ConceptTokenizer
 
 
 @cache

@@ -152,7 +152,7 @@ def test_a_repository_without_a_card(served: LoopbackHub, tmp_path: Path, monkey
     address = "hf-hub:any/one/deep/my model.pt"
     with pytest.raises(TermsError, match="its terms are not known"):
         pull(address)
-    with pytest.raises(UsageError, match="nobody says the activation"):
+    with pytest.raises(UsageError, match="nothing states the activation"):
         pull(address, accept_licence=True)
     made = pull(address, accept_licence=True, activation="gelu")
     assert made.card.name == "any--one--deep-my-model"

@@ -16,7 +16,6 @@ sentences of the glossary in ten languages, and a list of awkward ones. The fold
                             sha256 of the ids, and whether they were equal
 """
 
-
 from __future__ import annotations
 
 import gzip

@@ -1,0 +1,1 @@
+"""The archive: scenes into vectors, and questions about them."""

@@ -204,7 +204,7 @@ def flat(match: Match) -> dict[str, Any]:
 
 
 def summary(result: SearchResult, query: str) -> dict[str, Any]:
-    """What is said of the result as a whole."""
+    """The facts of the result as a whole."""
     return {
         "query": query,
         "nothing_matches": result.nothing_matches,

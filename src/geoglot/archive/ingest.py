@@ -56,7 +56,7 @@ BELT_BYTES = 8 << 20
 a second of encoding; a longer belt only costs memory."""
 
 CHIP_BYTES = 1500
-"""What a Chip weighs beside its vector, about: five objects, two strings, a ring of five points."""
+"""The memory of a Chip beside its vector, about: five objects, two strings, a ring of five points."""
 
 
 def ingest(
@@ -242,7 +242,7 @@ class _Run:
             self._on_progress(Progress(done, len(self._listing.sources), self._encoded, uri, elapsed_s))
 
     def report(self, card: Card, manifest: Manifest, *, dry_run: bool = False) -> IngestReport:
-        """What has been done so far."""
+        """The report so far."""
         return IngestReport(
             archive=str(self._folder),
             started=self._started_at.isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""What an ingest has to do: which listed scenes are new, changed or the same, and which scenes are no more."""
+"""The plan of an ingest: which listed scenes are new, changed or the same, and which scenes are no more."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Spec = str | Path | Source
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What the specs of one run stand for.
+    """The sources that the specs of one run stand for.
 
     Attributes:
         specs: As given; paths absolute.
@@ -41,7 +41,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do, as URIs; `todo` holds the sources of `added` and `replaced` in reading order."""
+    """The work of a run, as URIs; `todo` holds the sources of `added` and `replaced` in reading order."""
 
     todo: tuple[Source, ...] = ()
     added: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""What an ingest did: a value for people and programs, kept as JSON in the archive's `runs` folder."""
+"""The report of an ingest: a value for people and programs, kept as JSON in the archive's `runs` folder."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What an ingest did; with `dry_run`, what it would do.
+    """The report of an ingest; with `dry_run`, what it would do.
 
     Attributes:
         archive: Path of the archive.

@@ -28,7 +28,7 @@ def _now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an archive remembers about how it was made.
+    """The record of how an archive was made.
 
     Attributes:
         model: The model's name, as a user types it.

@@ -425,7 +425,7 @@ def scene_schema() -> pa.Schema:
 
 
 def chip_schema(dim: int) -> pa.Schema:
-    """Columns of the `chips` table; positions are null without a georeference; a ring is lon, lat, lon, lat, …"""
+    """Columns of the `chips` table; positions are null without a georeference; a ring is lon, lat, lon, …."""
     import pyarrow as pa
 
     return pa.schema(

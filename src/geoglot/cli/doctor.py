@@ -26,7 +26,7 @@ MARKS: dict[State, tuple[str, str]] = {
     "broken": ("BROKEN", "bold red"),
 }
 MODULES = {"pillow": "PIL", "pyyaml": "yaml"}
-"""What a package is imported as, where that is not its own name."""
+"""Import names of packages that differ from the package's name."""
 WANTED_DRIVERS = ("GTiff", "COG", "JP2OpenJPEG", "PNG", "JPEG", "WEBP")
 
 

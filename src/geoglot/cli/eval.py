@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from geoglot.cli.app import PLAIN
+from geoglot.cli.options import Definitions
 from geoglot.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def evaluate_models(
     partial: Annotated[bool, typer.Option("--partial", help="Take sets that are not whole; numbers say so.")] = False,
     cache: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where image embeddings are kept.")] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Encode anew and keep nothing.")] = False,
+    definitions: Definitions = None,
     list_all: Annotated[bool, typer.Option("--list", help="Name the suites and data sets, and stop.")] = False,
 ) -> None:
     """Measure models by a named protocol, beside the published numbers of the same protocol."""
@@ -63,7 +65,7 @@ def evaluate_models(
     wanted = find_suites(suite, dataset or ())
     kept = None if no_cache else Kept(cache or cache_folder())
     with _progress() as told:
-        options = Options(data, limit, seed, kept, partial, told)
+        options = Options(data, limit, seed, kept, partial, told, definitions)
         numbers = evaluate(wanted, (load_encoder(name) for name in model or [DEFAULT_MODEL]), options)
     if out is not None:
         out.write_text(format_report(numbers, "md" if format == "table" else format), "utf-8")

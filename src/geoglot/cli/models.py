@@ -159,10 +159,10 @@ def _card_rows(card: Card) -> Iterator[tuple[str, str]]:
     yield "input", f"{card.image_px} px" + (f", {card.preprocess.resize}" if card.preprocess else "")
     yield "vectors", f"{card.dim} wide" + (f", {card.fingerprint}" if card.files else "")
     yield "languages", " ".join(card.languages)
-    yield "resolution", f"{card.gsd_m[0]:g} to {card.gsd_m[1]:g} m per pixel" if card.gsd_m else "nobody says"
+    yield "resolution", f"{card.gsd_m[0]:g} to {card.gsd_m[1]:g} m per pixel" if card.gsd_m else "not stated"
     yield "confidence", "calibrated" if card.calibrated else "not calibrated: places are ranked, not rated"
-    yield "trained on", "\n".join(training.get("data", ["nobody says"]))
-    yield "overlap", "\n".join(training.get("known_overlap", ["nobody says"]))
+    yield "trained on", "\n".join(training.get("data", ["not stated"]))
+    yield "overlap", "\n".join(training.get("known_overlap", ["not stated"]))
     yield "licence", f"{_licence(card)}. {card.licence.text}" if card.licence else str(about.get("licence", ""))
     if card.source:
         yield "from", " ".join(filter(None, (card.source.address or "no public address.", card.source.note)))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from geoglot.data.glossary import Scale
+
 if TYPE_CHECKING:
     from geoglot.imagery.reach import Reach
 
@@ -32,6 +34,11 @@ AllowedHosts = Annotated[
 ModelName = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="A model: geoglot models list. Default: the archive's own."),
+]
+
+Definitions = Annotated[
+    Scale | None,
+    typer.Option(help="Let what a named thing looks like join its name: in fine pictures, in coarse ones, or both."),
 ]
 
 

@@ -1,4 +1,4 @@
-"""What people see: tables on stdout, notes and progress on stderr. rich is imported at first use."""
+"""Output for people: tables on stdout, notes and progress on stderr. rich is imported at first use."""
 
 from __future__ import annotations
 
@@ -125,13 +125,13 @@ def _info_rows(found: ArchiveInfo) -> Iterator[tuple[str, str]]:
     yield "archive", f"{found.path}  ({found.size_bytes / 1e6:,.1f} MB, made {manifest.created:%Y-%m-%d})"
     yield "scenes", f"{found.scenes:,}"
     yield "chips", f"{found.chips:,}"
-    dates = f"{times.start:%Y-%m-%d} to {times.end:%Y-%m-%d}" if times else "nobody says"
+    dates = f"{times.start:%Y-%m-%d} to {times.end:%Y-%m-%d}" if times else "not known"
     yield "taken", dates + _without(found.undated, "a date")
-    sizes = f"{metres(gsd[0])} to {metres(gsd[1])} per pixel" if gsd else "nobody says"
+    sizes = f"{metres(gsd[0])} to {metres(gsd[1])} per pixel" if gsd else "not known"
     yield "resolution", sizes + _without(found.unplaced, "a place")
     if found.bbox_lonlat:
         yield "bbox", " ".join(f"{degrees:.4f}" for degrees in found.bbox_lonlat.lonlat) + "  (W S E N)"
-    yield "sensors", ", ".join(f"{name} ({count:,})" for name, count in found.sensors.items()) or "nobody says"
+    yield "sensors", ", ".join(f"{name} ({count:,})" for name, count in found.sensors.items()) or "not known"
     sides = " ".join(metres(float(side)) for side in manifest.grid.get("ground_m", ()))
     yield "chip grid", f"{sides}; overlap {manifest.grid.get('overlap', 0):.0%}"
     yield "model", f"{manifest.model} ({manifest.fingerprint})"

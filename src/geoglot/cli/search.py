@@ -12,7 +12,7 @@ import typer
 
 from geoglot.archive.request import SearchRequest
 from geoglot.cli.app import PLAIN
-from geoglot.cli.options import ArchivePath, ModelName, with_options_of
+from geoglot.cli.options import ArchivePath, Definitions, ModelName, with_options_of
 from geoglot.errors import EmptyQueryError, UnknownNameError, UsageError
 from geoglot.types import TimeRange
 
@@ -75,6 +75,7 @@ def search(
         Path | None, typer.Option("--map", metavar="FILE", help="Draw them on a map page, e.g. map.html.")
     ] = None,
     model: ModelName = None,
+    definitions: Definitions = None,
 ) -> None:
     """Ask an archive a question. `search` may be left out.
 
@@ -94,7 +95,7 @@ def search(
     if since or until:
         wanted = replace(wanted, time=TimeRange.parse(since, until))
     skip = _offset(offset, page, limit)
-    opened = Archive.open(archive, load_encoder(model or _model_of(archive)))
+    opened = Archive.open(archive, load_encoder(model or _model_of(archive), definitions=definitions))
     found = opened.search(terms, wanted, limit=limit, offset=skip, merge=not no_merge, point=candidates * point)
     result = _shown(found, min_confidence, show_all)
     _comment(found, result, wanted, skip)
@@ -165,7 +166,7 @@ def _shown(found: SearchResult, least: float | None, show_all: bool) -> SearchRe
 
 
 def _comment(found: SearchResult, shown: SearchResult, wanted: Filter, skip: int) -> None:
-    """What the answer itself does not say, on stderr."""
+    """Notes on the answer, on stderr."""
     from geoglot.cli.screen import notes, plural, say, seconds
 
     if wanted.bbox and wanted.bbox.crosses_antimeridian:

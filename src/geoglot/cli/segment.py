@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from geoglot.cli.app import PLAIN
-from geoglot.cli.options import AllowedHosts, ModelName, Roots, reach_of
+from geoglot.cli.options import AllowedHosts, Definitions, ModelName, Roots, reach_of
 
 if TYPE_CHECKING:
     from geoglot.tasks.segment.scene import SegmentReport
@@ -39,6 +39,7 @@ def segment(
         list[str] | None, typer.Option(metavar="FORMAT", help="Polygons: geojson, gpkg, parquet, none; repeat.")
     ] = None,
     model: ModelName = None,
+    definitions: Definitions = None,
     window_m: Annotated[float | None, typer.Option(metavar="N", help="Side of a window in metres.")] = None,
     window_px: Annotated[int | None, typer.Option(metavar="N", help="The same in pixels of the scene.")] = None,
     model_px: Annotated[int | None, typer.Option(metavar="N", help="Side at which the model sees a window.")] = None,
@@ -81,7 +82,7 @@ def segment(
     )
     formats = check_vectors([format for format in vectors or ["geojson"] if format != "none"])
     with open_scene(scene, reach=reach_of(root, allow_host)) as opened:
-        encoder = dense(load_encoder(model or DEFAULT_MODEL))
+        encoder = dense(load_encoder(model or DEFAULT_MODEL, definitions=definitions))
         segmenter = Segmenter(encoder, asked, settings, _upsampler(upsampler))
         if dry_run:
             report = plan_scene(segmenter, opened)

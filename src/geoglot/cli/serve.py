@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from geoglot.cli.app import PLAIN
+from geoglot.cli.options import Definitions
 from geoglot.errors import MissingExtraError
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -56,6 +57,7 @@ def serve(
         Path | None,
         typer.Option(metavar="FOLDER", help="Where jobs are kept. Default: in geoglot's data folder, by port."),
     ] = None,
+    definitions: Definitions = None,
     max_jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Jobs that may wait or run.")] = 20,
     job_minutes: Annotated[float, typer.Option(min=0.1, metavar="N", help="How long a job may take.")] = 10.0,
 ) -> None:
@@ -72,10 +74,12 @@ def serve(
         if (error.name or "").partition(".")[0] in EXTRA:
             raise MissingExtraError("geoglot serve", "serve") from error
         raise
+    from functools import partial
     from urllib.parse import urlsplit
 
     from geoglot.cli.screen import say
     from geoglot.imagery.reach import Reach
+    from geoglot.models.load import load_encoder
     from geoglot.models.zoo.store import home
 
     named = {urlsplit(public_url).hostname or ""} if public_url else set()
@@ -95,7 +99,7 @@ def serve(
     )
     if host not in LOOPBACK and not api_key:
         say("Everybody who can reach this machine can ask: there is no --api-key.")
-    pool = ArchivePool(named_archives(archives))
+    pool = ArchivePool(named_archives(archives), partial(load_encoder, definitions=definitions))
     if not has_page(PAGE):
         say("The map page is not built, the rest works. Build it, with Node: cd web && npm ci && npm run build")
     say(f"http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C ends it)")

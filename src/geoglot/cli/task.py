@@ -11,7 +11,8 @@ import typer
 from typer.core import TyperGroup
 
 from geoglot.cli.app import PLAIN
-from geoglot.cli.options import ArchivePath, given, keyword, request_options, signed
+from geoglot.cli.options import ArchivePath, Definitions, given, keyword, request_options, signed
+from geoglot.data.glossary import Scale
 from geoglot.errors import UsageError
 from geoglot.tasks.registry import TASKS, Task
 
@@ -47,29 +48,32 @@ app = typer.Typer(cls=TaskGroup, **PLAIN, help="What else can be done with an ar
 
 @app.callback()
 def tasks() -> None:
-    """What else can be done with an archive; the server does the same."""
+    """Run a task over an archive, as the server does."""
 
 
 def _command(task: Task) -> Callable[..., None]:
     """A function that Typer can read: one option for each field of the task's request."""
 
-    def command(archive: Path, **values: Any) -> None:
-        _run(task, archive, values.pop("output", None), values)
+    def command(archive: Path, definitions: Scale | None, **values: Any) -> None:
+        _run(task, archive, definitions, values.pop("output", None), values)
 
-    parameters = [keyword("archive", ArchivePath, Path(".geoglot")), *request_options(task.request_type)]
+    parameters = [
+        keyword("archive", ArchivePath, Path(".geoglot")), keyword("definitions", Definitions, None),
+        *request_options(task.request_type),
+    ]  # fmt: skip
     if task.answers == "job":
         parameters.append(keyword("output", Folder, Path(task.name)))
     command.__doc__ = task.summary
     return signed(command, parameters)
 
 
-def _run(task: Task, archive: Path, output: Path | None, values: dict[str, Any]) -> None:
+def _run(task: Task, archive: Path, definitions: Scale | None, output: Path | None, values: dict[str, Any]) -> None:
     from geoglot.archive.archive import Archive
     from geoglot.archive.manifest import read_manifest
     from geoglot.cli.screen import say
     from geoglot.models.load import load_encoder
 
-    encoder = load_encoder(read_manifest(archive).model)
+    encoder = load_encoder(read_manifest(archive).model, definitions=definitions)
     opened = Archive.open(archive, encoder)
     request = task.request_type(**{name: _value(name, value, encoder) for name, value in given(values).items()})
     if output is None:

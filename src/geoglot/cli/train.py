@@ -8,15 +8,14 @@ from typing import Annotated
 import typer
 
 from geoglot.cli.app import PLAIN
+from geoglot.training.registry import RECIPES
 
 app = typer.Typer(**PLAIN)
 
 
 @app.command()
 def train(
-    recipe: Annotated[
-        str | None, typer.Argument(help="contrastive, farslip, gaia, mini, purify or upsample.", show_default=False)
-    ] = None,
+    recipe: Annotated[str | None, typer.Argument(help=f"One of {', '.join(RECIPES)}.", show_default=False)] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="The recipe's settings, TOML.")] = None,
     like: Annotated[Path | None, typer.Option(metavar="FILE", help="Repeat an earlier run: its run.json.")] = None,
     data: Annotated[Path, typer.Option(metavar="FOLDER", help="What the config's paths are relative to.")] = Path(),

@@ -1,0 +1,1 @@
+"""Image-text samples, regions, masks and benchmark sets."""

@@ -27,7 +27,7 @@ ATTEMPTS = 10
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What one record brings to a batch.
+    """The arrays of one record for a batch.
 
     Attributes:
         image: uint8 [S, S, 3].

@@ -29,7 +29,7 @@ FLAT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a picture is recognised by.
+    """The fingerprint of a picture.
 
     Attributes:
         name: For reports.

@@ -51,7 +51,7 @@ class Loaded:
 
 @dataclass(slots=True)
 class Corrupt:
-    """What could not be used: how often, and which (the first of each name)."""
+    """Records that could not be used: how many, and which (the first of each name)."""
 
     limit: int = 100
     count: int = 0
@@ -67,7 +67,7 @@ class Corrupt:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What a worker needs to turn places of a batch into arrays."""
+    """The inputs with which a worker turns places of a batch into arrays."""
 
     sets: Sequence[PairSet]
     prepare: Preparation

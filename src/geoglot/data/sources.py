@@ -1,4 +1,4 @@
-"""What a training config says about its data, and the set of pairs it stands for."""
+"""The `[[data]]` tables of a training config, and the sets of pairs that they stand for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Some records of a set of pairs, with other captions for some of them; pixels stay where they are."""
+"""A subset of a set of pairs, with new captions for some records. Pixels are read from the original set."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ChosenPairs:
 
     @property
     def skipped(self) -> Sequence[tuple[str, str]]:
-        """What the whole set had to leave out."""
+        """The records that the whole set left out."""
         return self.whole.skipped
 
     def __len__(self) -> int:

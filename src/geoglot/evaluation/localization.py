@@ -89,7 +89,7 @@ def localization(
 
 
 def _encoded(path: Path, encoder: DualEncoder, mode: Mode) -> tuple[WindowVectors, tuple[int, int], str]:
-    """What the model says of a scene's windows; height and width; a sentence when sides were clamped."""
+    """The model's vectors of a scene's windows; height and width; a sentence when sides were clamped."""
     if mode == "strict":
         image = np.asarray(decode(path))
         height, width = image.shape[:2]

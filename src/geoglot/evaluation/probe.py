@@ -82,7 +82,7 @@ def fit_probe(vectors: Vectors, labels: Labels, classes: int) -> Probe:
 
 
 def _leave_one_out(turned: Matrix, shrunk: Matrix, onto: Matrix, targets: Matrix, mean: Matrix) -> Matrix:
-    """What each row would be told by the fit without it, [n, K]."""
+    """Leave-one-out predictions: of each row by the fit without it, [n, K]."""
     fitted = mean + (turned * shrunk) @ onto
     own = 1 / len(turned) + np.einsum("nd,nd,d->n", turned, turned, shrunk)
     without: Matrix = targets - (targets - fitted) / (1 - own).clip(1e-12)[:, None]

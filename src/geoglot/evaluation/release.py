@@ -56,7 +56,7 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What calibration found.
+    """The result of a calibration.
 
     Attributes:
         calibration: For the card.

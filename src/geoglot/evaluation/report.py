@@ -111,7 +111,7 @@ def _notes(group: Sequence[Number]) -> tuple[str, ...]:
 
 
 def _averages(group: Sequence[Number]) -> list[str]:
-    """What each average in the table is the mean of; a gap is the mean drop of its parts from English."""
+    """The parts of each average in the table; a gap is the mean drop of its parts from English."""
     named = {(n.dataset if n.dataset == "mean" else n.metric, n.parts) for n in group if n.parts}
     return sorted(f"{name}: {len(parts)} parts, {', '.join(parts)}" for name, parts in named)
 

@@ -42,7 +42,7 @@ class Task:
 
 
 def wording(caption: str) -> str:
-    """What two captions must share to say the same in `ret/equivalent`: words, case and full stops aside."""
+    """The key of a caption in `ret/equivalent`: its words, case and full stops aside."""
     return " ".join(caption.lower().replace(".", " ").split())
 
 

@@ -38,7 +38,7 @@ FIT_PX, CHIP_PX, STRIDE_PX = 448, 224, 112
 SCALE = 50.0
 BIAS = -0.3
 MEAN_COLOUR = (123, 117, 104)
-"""What zero after normalisation looks like: CLIP's mean, 122.771 / 116.746 / 104.094."""
+"""The colour that is zero after normalisation: CLIP's mean, 122.771 / 116.746 / 104.094."""
 
 Floats = NDArray[np.float32]
 
@@ -51,7 +51,7 @@ def imagenet_templates() -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What the two published protocols differ in.
+    """The settings in which the two published protocols differ.
 
     Attributes:
         bias: Times the chip's own score is added to its patches'.

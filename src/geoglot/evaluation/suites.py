@@ -14,6 +14,7 @@ import numpy as np
 from geoglot.data.benchmarks.catalogue import limited, read_benchmark
 from geoglot.data.benchmarks.schema import Benchmark
 from geoglot.data.benchmarks.translations import read_translations
+from geoglot.data.glossary import Scale
 from geoglot.data.samples import Sample
 from geoglot.data.segmentation import SegmentationSet
 from geoglot.errors import SourceError, UnknownNameError, UsageError
@@ -27,6 +28,7 @@ from geoglot.evaluation.questions import questions
 from geoglot.evaluation.retrieval import Task, dedup_task, equivalent_task, retrieve, rows_task
 from geoglot.evaluation.segmentation_suite import SEGMENTING, open_masks, segmentation_numbers
 from geoglot.evaluation.zero_shot import classify, label_numbers, rs5m_classes, skyscript_classes
+from geoglot.models.definitions import with_definitions
 from geoglot.models.encoder import DualEncoder, Vectors
 from geoglot.models.tokenizers.truncation import TruncationCount
 
@@ -56,6 +58,7 @@ class Options:
         kept: Where image vectors are kept; None keeps nothing.
         partial: Take sets that are not whole; their numbers say so.
         told: Progress.
+        definitions: Which looks join the names in the texts (see models/definitions.py); None is off.
     """
 
     root: Path
@@ -64,6 +67,7 @@ class Options:
     kept: Kept | None = None
     partial: bool = False
     told: Told | None = None
+    definitions: Scale | None = None
 
 
 @cache
@@ -116,7 +120,13 @@ def evaluate(wanted: Sequence[Suite], encoders: Iterable[DualEncoder], options: 
             else:
                 mine = [n for name in suite.datasets for n in run.numbers(suite, data[name])]
             numbers += mine + _means(suite, mine)
-    return numbers
+    return [_defined(number, options.definitions) for number in numbers] if options.definitions else numbers
+
+
+def _defined(number: Number, scale: Scale) -> Number:
+    """A protocol of its own: no published number was measured with our definitions."""
+    note = f"a text that names one thing of the glossary is averaged with its looks ({scale})"
+    return replace(number, protocol=f"{number.protocol}+definitions-{scale}", notes=(*number.notes, note))
 
 
 def _read_all(wanted: Sequence[Suite], options: Options) -> dict[str, Benchmark]:
@@ -158,7 +168,8 @@ class _Run:
     """One model's run: image vectors are computed once for all suites."""
 
     def __init__(self, encoder: DualEncoder, options: Options) -> None:
-        self._encoder, self._options = encoder, options
+        self._encoder, self._options = with_definitions(encoder, options.definitions), options
+        self._image_encoder = encoder  # images do not depend on definitions, so their kept vectors serve both
         self._images: dict[tuple[str, str], Vectors] = {}
 
     def numbers(self, suite: Suite, data: Benchmark) -> list[Number]:
@@ -210,7 +221,7 @@ class _Run:
     def _encoded(self, data: Benchmark) -> Vectors:
         told, what = self._options.told, f"{self._encoder.card.name} on {data.name} {data.split}"
         inner = (lambda done, total: told(what, done, total)) if told else None
-        return encode_samples(self._encoder, data.samples, kept=self._options.kept, told=inner)
+        return encode_samples(self._image_encoder, data.samples, kept=self._options.kept, told=inner)
 
     def rs5m(self, data: Benchmark) -> list[Number]:
         return classify(rs5m_classes(self._encoder, data), self.images(data), data, seed=self._options.seed)

@@ -1,0 +1,1 @@
+"""Pixels of scenes, and where on the earth they lie."""

@@ -34,7 +34,7 @@ _REDIRECT = frozenset({301, 302, 303, 307, 308})
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server said.
+    """The answer of a server.
 
     Attributes:
         url: Where redirects ended.

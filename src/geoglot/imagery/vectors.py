@@ -65,12 +65,16 @@ def write_vectors(features: Sequence[Feature], path: str | Path, format: str) ->
 
 
 def not_written(path: str | Path, error: Exception) -> StorageError:
+    """The error for a file that could not be written."""
     return StorageError(f"cannot write {str(path)!r}: {error}", hint="Check the folder and the free space.")
 
 
 def to_geojson(features: Sequence[Feature]) -> dict[str, Any]:
-    """A GeoJSON FeatureCollection after RFC 7946: lon/lat, outer rings counter-clockwise, bbox with west > east where
-    it crosses the antimeridian, null geometry where the place is not known. NaN and infinity become null."""
+    """A GeoJSON FeatureCollection after RFC 7946, in lon/lat.
+
+    Outer rings run counter-clockwise. A bbox that crosses the antimeridian has west > east. The geometry is null
+    where the place is not known. NaN and infinity become null.
+    """
     collection: dict[str, Any] = {"type": "FeatureCollection", "features": [geojson_of(f) for f in features]}
     everywhere = bbox_of([ring for feature in features for ring in feature.rings])
     if everywhere:

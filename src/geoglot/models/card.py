@@ -30,7 +30,7 @@ class Card:
         image_px: S, the side in pixels of the square RGB input.
         patch_px: Side in pixels of the places that the light image graph tells apart; None where it does not.
         languages: ISO 639-1 codes the text side reads.
-        gsd_m: (finest, coarsest) metres per pixel of the training imagery; None when nobody says.
+        gsd_m: (finest, coarsest) metres per pixel of the training imagery; None when it is not stated.
         ground_m: Sides of chips on the ground, in metres, that suit the model; empty for the standard ones.
         background: Prompts that stand for "something else" when confidence is calibrated.
         calibration: See Calibration.

@@ -20,7 +20,7 @@ Vectors = NDArray[np.float32]
 
 @runtime_checkable
 class DualEncoder(Protocol):
-    """What every image-text model offers. Instances may be shared between threads."""
+    """The protocol of image-text models. Instances may be shared between threads."""
 
     @property
     def card(self) -> Card:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Literal, get_args
 
+from geoglot.data.glossary import Scale
 from geoglot.errors import MissingExtraError, ModelFileError, UnknownNameError, UsageError
 from geoglot.models.card import Card
 from geoglot.models.encoder import DualEncoder
@@ -20,6 +21,7 @@ def load_encoder(
     runtime: Runtime | None = None,
     device: str | None = None,
     precision: str | None = None,
+    definitions: Scale | None = None,
 ) -> DualEncoder:
     """Load a model by name or folder. Never touches the network.
 
@@ -31,6 +33,7 @@ def load_encoder(
         threads: CPU threads; default all cores.
         runtime: "light" (ONNX Runtime) or "torch"; default: light where the model has light files.
         device, precision: Of the PyTorch runtime; None chooses and says so (see TorchEncoder).
+        definitions: Let the looks of what a text names join its vector (see models/definitions.py); None is off.
 
     Raises:
         ModelNotFoundError: No such model.
@@ -39,11 +42,14 @@ def load_encoder(
     """
     card = find_card(name)
     runtime = runtime or _runtime_of(card)
-    if runtime == "light":
-        return _light(card, threads, device, precision)
-    if runtime == "torch":
-        return _torch(card, threads, device, precision)
-    raise UnknownNameError("runtime", runtime, get_args(Runtime))
+    if runtime not in get_args(Runtime):
+        raise UnknownNameError("runtime", runtime, get_args(Runtime))
+    encoder = (_light if runtime == "light" else _torch)(card, threads, device, precision)
+    if definitions is None:
+        return encoder
+    from geoglot.models.definitions import with_definitions
+
+    return with_definitions(encoder, definitions)
 
 
 def _runtime_of(card: Card) -> Runtime:

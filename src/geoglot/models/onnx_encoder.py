@@ -141,7 +141,7 @@ class LightEncoder:
 
 
 def _load_errors() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises on a file it cannot load; its exceptions have no base of their own."""
+    """The exceptions that ONNX Runtime raises on a file it cannot load; its exceptions have no base of their own."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     names = "Fail InvalidArgument InvalidGraph InvalidProtobuf NoModel NoSuchFile NotImplemented RuntimeException"

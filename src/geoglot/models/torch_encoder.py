@@ -63,7 +63,7 @@ class TorchEncoder:
 
     @property
     def runtime(self) -> str:
-        """What computes, in one line for people."""
+        """Device and precision in one line, for people."""
         threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
         compiled = ", compiled" if self._compile else ""
         return f"PyTorch {torch.__version__} on {self.device}, {self.precision}{threads}{compiled}"
@@ -89,7 +89,7 @@ class TorchEncoder:
 
     @property
     def scale(self) -> float:
-        """What the model multiplies cosines by, exp(logit_scale): its own inverse temperature."""
+        """The model's own factor for cosines, exp(logit_scale): its inverse temperature."""
         return float(self.model.logit_scale.exp())
 
     @torch.inference_mode()

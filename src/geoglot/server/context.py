@@ -1,4 +1,4 @@
-"""What the routes share: the archives, the jobs and the settings. Made once; requests only read it."""
+"""The context that all routes share: archives, jobs and settings. It is made once; requests only read it."""
 
 from __future__ import annotations
 

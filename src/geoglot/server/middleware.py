@@ -1,4 +1,4 @@
-"""What every request passes: names, keys, limits of size, pace and time; and what is counted and logged of it."""
+"""Every request passes these checks: host names, keys, and limits of size, pace and time. It is counted and logged."""
 
 from __future__ import annotations
 

@@ -62,5 +62,5 @@ class Settings:
 
 
 def digest(key: str) -> str:
-    """What stands for a key in logs, limits and jobs: 16 hex digits of its hash."""
+    """The name of a key in logs, limits and jobs: 16 hex digits of its hash."""
     return hashlib.sha256(key.encode()).hexdigest()[:16]

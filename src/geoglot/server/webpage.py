@@ -90,6 +90,6 @@ class PageFiles(StaticFiles):
 
 
 def page_settings(title: str, basemap: Basemap | None) -> dict[str, Any]:
-    """What the page asks for when it opens."""
+    """Settings that the page asks for when it opens."""
     told = {"url": basemap.url, "credit": basemap.credit} if basemap else None
     return {"title": title, "basemap": told}

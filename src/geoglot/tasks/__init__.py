@@ -1,0 +1,1 @@
+"""Tasks: everything that can be done with an archive beyond searching."""

@@ -21,7 +21,7 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyRequest:
-    """What to share out among which labels: a picture or a chip."""
+    """A picture or a chip, and the labels to choose among."""
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
@@ -75,7 +75,7 @@ def encode_labels(encoder: DualEncoder, labels: Sequence[str]) -> Vectors:
 
 
 def temperature(archive: Archive) -> float:
-    """What cosines are multiplied with before they are shared out: the model's own."""
+    """The model's own factor for cosines before the softmax."""
     return archive.encoder.card.calibration.temperature if archive.encoder else 1.0
 
 

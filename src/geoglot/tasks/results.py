@@ -1,4 +1,4 @@
-"""What `segment` and `localize` leave in a folder, as values that show themselves in notebooks and convert."""
+"""Results of `segment` and `localize`: folders as values that show themselves in notebooks and convert."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What recipes that tune a dual encoder on pairs do alike: batches to the loop, and the result to a model folder."""
+"""The frame of recipes that tune a dual encoder on pairs: batches go to the loop, the result to a model folder."""
 
 from __future__ import annotations
 

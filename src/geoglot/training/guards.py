@@ -33,7 +33,7 @@ def mean_cosine(rows: Tensor) -> Tensor:
 
 @dataclass(slots=True)
 class Watch:
-    """What has been seen so far.
+    """The values that were seen so far.
 
     Attributes:
         warmup: Steps in which nothing is judged but non-finite numbers.

@@ -1,4 +1,4 @@
-"""What a run writes down: one JSON line every few steps, TensorBoard's files if wanted, and a report of progress."""
+"""The journal of a run: one JSON line every few steps, TensorBoard's files if wanted, and a report of progress."""
 
 from __future__ import annotations
 

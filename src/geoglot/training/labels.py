@@ -29,7 +29,7 @@ class LabelNames:
         return self.classes.index(key)
 
     def of(self, number: int) -> Sequence[str]:
-        """What a class may be called."""
+        """The names that a class may have."""
         source, label = self.classes[number].split(":", 1)
         return self._other.get(source, {}).get(label, [label.replace("_", " ")])
 

@@ -76,7 +76,7 @@ def check_leakage(
 
 
 def looks_of(data: PairSet, threads: int = 2) -> Iterator[Look]:
-    """What each image is recognised by; corrupt ones are left out, as training leaves them out."""
+    """The fingerprint of each image; corrupt ones are left out, as training leaves them out."""
 
     def one(record: int) -> Look | None:
         try:

@@ -23,7 +23,7 @@ MAY_CHANGE = frozenset(
         "allow_changed_loop",
     }
 )
-"""What a resumed run may set anew: none of it moves a weight."""
+"""Settings that a resumed run may change: none of them moves a weight."""
 
 
 @dataclass(frozen=True, slots=True)

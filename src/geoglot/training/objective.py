@@ -1,4 +1,4 @@
-"""What a recipe trains: a module that turns a batch into embeddings, and a loss on those embeddings.
+"""The objective of a recipe: a module that turns a batch into embeddings, and a loss on those embeddings.
 
 The split is what makes large batches possible on a small device: `forward` may run chunk by chunk, `loss` sees the rows
 of the whole batch. A recipe with more losses subclasses `Contrastive` and adds to both dictionaries.
@@ -79,7 +79,7 @@ class Batch:
 
 
 Outputs = dict[str, Tensor]
-"""What `forward` returns. First dimension B (or B * K): rows of the batch. No dimension: shared by all rows."""
+"""The return value of `forward`. First dimension B (or B * K): rows of the batch. No dimension: shared by all rows."""
 
 
 class Objective(nn.Module):

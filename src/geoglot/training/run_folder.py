@@ -25,7 +25,7 @@ MAKE_ROOM = "Make room; the run can be resumed."
 
 
 def facts_of(recipe: str, config: object, sets: Sequence[PairSet], world: World) -> dict[str, Any]:
-    """What `run.json` says before the first step: enough to run it again and to know whether the data is the same."""
+    """The facts in `run.json` at the start: enough to run it again and to know whether the data is the same."""
     if not is_dataclass(config) or isinstance(config, type):
         raise TypeError("a config is a dataclass")
     return {

@@ -43,7 +43,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a reader is asked for: `file` (a place's path, found), `root` (the data folder), `split`, `place`."""
+    """The request to a reader: `file` (a place's path, found), `root` (the data folder), `split`, `place`."""
 
     file: Path
     root: Path
@@ -58,7 +58,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was read.
+    """A set that was read.
 
     Attributes:
         samples: In file order (folders: sorted).

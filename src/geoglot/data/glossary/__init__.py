@@ -6,19 +6,23 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from geoglot.errors import UsageError
 
 LANGUAGES = ("en", "es", "fr", "de", "pt", "it", "nl", "ru", "zh", "ko")
 KINDS = ("land_use", "land_cover", "object", "attribute", "number", "colour", "relation", "action")
+PLACES = frozenset({"land_use", "land_cover", "object"})
+"""Kinds of things that an image can show; the other kinds say more of them."""
+Scale = Literal["fine", "coarse", "both"]
+"""How close the pictures are that a look is asked for."""
 _FOLDER = Path(__file__).parent
 _TEMPLATES = "templates.toml"
 
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """What a concept looks like from above, in plain English sentences that stand without its name.
+    """The look of a concept from above, in plain English sentences that stand without its name.
 
     Attributes:
         fine: At 0.1 to 1 m per pixel, where single things show.
@@ -28,10 +32,9 @@ class Looks:
     fine: tuple[str, ...]
     coarse: tuple[str, ...]
 
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        """All of them, the fine ones first."""
-        return self.fine + self.coarse
+    def at(self, scale: Scale) -> tuple[str, ...]:
+        """The sentences of one scale, or of both, the fine ones first."""
+        return {"fine": self.fine, "coarse": self.coarse, "both": self.fine + self.coarse}[scale]
 
 
 @dataclass(frozen=True, slots=True)

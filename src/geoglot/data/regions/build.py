@@ -59,7 +59,7 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What a build made, or would make.
+    """The report of a build; of a dry run, what it would make.
 
     Attributes:
         out: Folder.

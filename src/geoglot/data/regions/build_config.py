@@ -1,4 +1,4 @@
-"""What a TOML file says of a build: its sources, and which categories are one.
+"""The TOML file of a build: its sources, and which categories are one.
 
 [[source]]
 path = "vhr10"

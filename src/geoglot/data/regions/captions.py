@@ -17,7 +17,7 @@ ROWS, COLUMNS = ("upper", "middle", "lower"), ("left", "middle", "right")
 
 @dataclass(frozen=True, slots=True)
 class Captions:
-    """What is said of one image: `brief` in one sentence, `detailed` in several; neither is empty."""
+    """The captions of one image: `brief` in one sentence, `detailed` in several; neither is empty."""
 
     brief: str
     detailed: str

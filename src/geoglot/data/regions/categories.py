@@ -27,7 +27,7 @@ class CategoryIds:
 
 
 def fold(name: str) -> str:
-    """What of a spelling counts: case, spaces, "-" and "_" do not ("Storage-Tank", "storagetank")."""
+    """The part of a spelling that counts: case, spaces, "-" and "_" do not ("Storage-Tank", "storagetank")."""
     return "".join(letter for letter in name.casefold() if letter not in " -_")
 
 

@@ -1,4 +1,4 @@
-"""What all readers of regions share: text and JSON of bounded size, and the checks that each region passes."""
+"""Checks that all readers of regions share: text and JSON of bounded size, and the checks that each region passes."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class RegionRecord:
 
 @dataclass(frozen=True, slots=True)
 class RegionSource:
-    """What a config says of one set of regions.
+    """The description of one set of regions in a config.
 
     Attributes:
         path: Its folder, or its annotation file.

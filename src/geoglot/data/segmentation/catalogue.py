@@ -71,7 +71,7 @@ def find_entry(name: str, folder: Path) -> Entry:
 
 
 def absent(entry: Entry, folder: Path, split: str) -> SourceError:
-    """What to say when nothing is there."""
+    """The error for a set that is not there."""
     wanted = "; ".join(f"{folder}/{str(layout['tells']).format(split=split)}" for layout in entry.layouts)
     where = f"Get it from {entry.page} (licence: {entry.licence}) and unpack it so" if entry.page else "Arrange it so"
     if set(spellings(split)) & set(entry.withheld):

@@ -1,4 +1,4 @@
-"""What the catalogue says of a set, and what a reader of a layout is asked for and hands back."""
+"""An entry of the catalogue, and the request and the result of a reader of a layout."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a reader is asked for: a folder, a split in the layout's own spelling, the entry, and the layout's table."""
+    """The request to a reader: a folder, a split in the layout's own spelling, the entry, and the layout's table."""
 
     folder: Path
     split: str
@@ -47,7 +47,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a reader found; `classes` where the set brings its own, `read_image` where the picture is no plain file."""
+    """The result of a reader; `classes` where the set brings its own, `read_image` where a picture is no file."""
 
     scenes: tuple[Scene, ...]
     read_label: Callable[[Scene], Pixels]

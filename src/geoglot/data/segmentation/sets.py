@@ -16,7 +16,7 @@ from geoglot.errors import SampleError
 from geoglot.types import Window
 
 IGNORED = 255
-"""In every mask: nobody says what is here, so that it counts for no class."""
+"""In every mask: a pixel without a label, which counts for no class."""
 
 Pixels = NDArray[np.uint8]
 

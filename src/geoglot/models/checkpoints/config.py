@@ -1,4 +1,4 @@
-"""What the configuration beside the weights adds to their shapes: heads, pixels, activation, pooling, masks.
+"""Facts that the configuration adds to the shapes of the weights: heads, pixels, activation, pooling, masks.
 
 Each key is read, changes no embedding, has the only value that we build, or is refused by name: config_keys.toml. A
 setting that is passed over gives vectors that look right and are wrong.
@@ -28,7 +28,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_tanh": "gelu_tanh",
 }
 _TEXT_POOLINGS: dict[str, TextPooling] = {"argmax": "highest", "last": "last", "first": "first", "eos": "end"}
-# What a configuration leaves unsaid, by transformers' configuration classes: activation, image heads, text heads.
+# transformers' defaults for keys that a configuration leaves out: activation, image heads, text heads.
 _SIGLIP = ("gelu_pytorch_tanh", 12, 12)
 _DEFAULTS = {"clip": ("quick_gelu", 12, 8), "siglip": _SIGLIP, "siglip2": _SIGLIP}
 _HUGGING_FACE_SIZES = {"hidden_size": "width", "intermediate_size": "mlp_width", "patch_size": "patch_px"}
@@ -39,7 +39,7 @@ Table = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What a configuration states; None where it does not.
+    """The facts in a configuration; None where it does not state one.
 
     Attributes:
         source: The file's name.
@@ -175,7 +175,7 @@ def _check_hugging_face_text(path: Path, text: Table) -> None:
 
 
 def _open_clip_activation(path: Path, table: Table, plain: bool) -> Activation | None:
-    """open_clip says quick_gelu or means GELU; a timm image tower it leaves unsaid: the text tower speaks for it."""
+    """open_clip states quick_gelu, or means GELU. It states nothing for a timm image tower: the text tower decides."""
     said = []
     for name in ("vision_cfg", "text_cfg")[0 if plain else 1 :]:
         more = table[name].get("act_kwargs") or {}

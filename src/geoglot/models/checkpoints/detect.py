@@ -1,4 +1,4 @@
-"""What model a table of tensors is, by names and shapes alone."""
+"""Detect the model of a table of tensors by names and shapes alone."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Detected:
 
 
 def detect(shapes: Shapes) -> Detected:
-    """What a checkpoint is, from its tensors' names and shapes in any layout that is recognised.
+    """Detect a checkpoint's model from its tensors' names and shapes, in any layout that is recognised.
 
     Raises:
         ModelFileError: The names belong to no such layout, or shapes contradict each other.

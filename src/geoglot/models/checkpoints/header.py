@@ -20,7 +20,7 @@ BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a safetensors file says it holds.
+    """The header of a safetensors file.
 
     Attributes:
         shapes: Tensor name -> shape.

@@ -131,7 +131,7 @@ def _activation(
     if len(classes) == 1:
         return classes.pop(), "class names in the TorchScript archive"
     raise UsageError(
-        f"nobody says the activation of {opened.path}, a {model_name(found.vision)} with {found.text.kind} text",
+        f"nothing states the activation of {opened.path}, a {model_name(found.vision)} with {found.text.kind} text",
         hint=CHOOSE,
     )
 
@@ -149,7 +149,7 @@ def _complete(found: Detected, stated: Stated | None, path: Path) -> Detected:
     for tower, width, heads in (("image", vision.width, vision.heads), ("text", text.width, text.heads)):
         if heads == 0 or (width % heads and not (tower == "image" and vision.kind == "resnet")):
             raise ModelFileError(
-                f"nobody says how many attention heads the {tower} tower of {path} has (width {width})",
+                f"nothing states how many attention heads the {tower} tower of {path} has (width {width})",
                 hint="Give the folder with its config.json, or a card.",
             )
     if vision.image_px // vision.patch_px != found.vision.grid:

@@ -33,7 +33,7 @@ _OTHERS = (
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a file or folder holds.
+    """The content of a file or folder.
 
     Attributes:
         path: What was asked for.

@@ -123,7 +123,7 @@ class _Machine:
             handler()
 
     def after_mark(self) -> list[Any]:
-        """What was pushed since the last mark; both are taken off."""
+        """Take the objects since the last mark off the stack, and the mark."""
         place = max(i for i, value in enumerate(self.stack) if value is _Mark)
         values = self.stack[place + 1 :]
         del self.stack[place:]

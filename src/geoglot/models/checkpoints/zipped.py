@@ -158,7 +158,7 @@ def imports(path: Path, program: bytes) -> set[str]:
 
 
 def load_archive(archive: Archive) -> Any:
-    """What `torch.save` was given; tensors are mapped from the file, not copied.
+    """The object that `torch.save` was given; tensors are mapped from the file, not copied.
 
     Raises:
         ModelFileError: The pickle wants something that is not in ALLOWED, or is damaged.

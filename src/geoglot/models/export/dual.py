@@ -41,7 +41,7 @@ SENTENCES = 64
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What one export needs: the original, what describes it, what it says about the chips and texts."""
+    """The inputs of one export: the original, its description, and its vectors of the chips and texts."""
 
     card: Card
     architecture: Architecture

@@ -83,7 +83,7 @@ def load_parts(model: nn.Module, path: Path, *, base: str | None = None) -> Tuni
 
 
 def _tuning(text: str, path: Path) -> Tuning:
-    """What the file says that it holds, its types and sizes checked: memory is taken before any tensor is compared."""
+    """The header of the file, with types and sizes checked: memory is taken before any tensor is compared."""
     usual = asdict(Tuning())
     try:
         read: dict[str, Any] = json.loads(text)

@@ -1,5 +1,6 @@
-"""What happens to a text before it is split into tokens. Facts: open_clip 3.3, tokenizer.py (`lower`, `whitespace`,
-`canonicalize`); a model only understands texts that were cleaned as its training texts were.
+"""Texts are cleaned before they are split into tokens, as the model's training texts were.
+
+Facts: open_clip 3.3, tokenizer.py (`lower`, `whitespace`, `canonicalize`).
 
 Every kind first mends encoding accidents (ftfy) and decodes HTML entities twice. ASCII that is printable and holds no
 `&` cannot have either, so it skips both: importing ftfy takes longer than a short query.

@@ -1,9 +1,8 @@
 """Text in ten languages -> the concepts of the glossary, as token ids.
 
-A sentence is read word by word against one trie per language; the longest phrase wins. What the glossary knows
-becomes a concept token, the same in every language; English words that training saw often keep a token of their own;
-all else is dropped. So "planes at an airport" and "aviones en un aeropuerto" become the same tokens, and a model that
-learned one understands the other. The language is the one whose trie covers most letters of the text.
+A sentence is read as data/glossary/reading.py tells. What the glossary knows becomes a concept token, the same in every
+language; English words that training saw often keep a token of their own; all else is dropped. So "planes at an
+airport" and "aviones en un aeropuerto" become the same tokens, and a model that learned one understands the other.
 
 Everything is frozen into one JSON file beside the model's weights: a later glossary cannot change an archive's meaning.
 """
@@ -11,8 +10,6 @@ Everything is frozen into one JSON file beside the model's weights: a later glos
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,37 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.data.glossary import LANGUAGES, concepts, templates
+from geoglot.data.glossary import concepts
+from geoglot.data.glossary.reading import END, Reading, Trie, glossary_tries, read_words
 from geoglot.errors import EmptyQueryError, ModelFileError, UnknownWordsError
 from geoglot.models.tokenizers.protocol import TokenRows
 
 PAD = 0
-_END = ""  # the key under which a trie node keeps its token
-_NOISE = -1  # the token of words that carry no content
-_WORD = re.compile(r"\w+", re.UNICODE)
-_HAN = re.compile(r"[\u3400-\u9fff]")
-_PREFIX_LANGUAGES = frozenset({"ko"})  # particles follow the noun without a space
-_PARTICLES = frozenset("은는이가을를의에서로으와과도들만")  # all that may follow a Korean noun of one syllable
-_MIN_STEM = 2
-
-Trie = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How a text was understood.
-
-    Attributes:
-        language: The language whose words cover most of the text.
-        tokens: Ids in reading order.
-        covered: Letters that were understood, noise words included.
-        unknown: Words that were not.
-    """
-
-    language: str
-    tokens: tuple[int, ...]
-    covered: int
-    unknown: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +56,7 @@ class ConceptTokenizer:
             text: Any string.
             language: Skip the detection.
         """
-        readings = [_read(text, code, self.tries[code]) for code in ([language] if language else self.tries)]
+        readings = [read_words(text, code, self.tries[code]) for code in ([language] if language else self.tries)]
         return max(readings, key=lambda r: r.covered)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.int64]:
@@ -143,13 +115,13 @@ class ConceptTokenizer:
         Args:
             english_words: Single words; those that the glossary knows already are left out.
         """
-        tries = _glossary_tries({key: token for token, key in enumerate(concepts(), start=1)})
-        words = [w for w in dict.fromkeys(english_words) if not _read(w, "en", tries["en"]).covered]
+        tries = glossary_tries({key: token for token, key in enumerate(concepts(), start=1)})
+        words = [w for w in dict.fromkeys(english_words) if not read_words(w, "en", tries["en"]).covered]
         return cls(_with_words(tries, words, len(concepts()) + 1), ("", *concepts(), *words), len(concepts()))
 
     def respelled(self) -> ConceptTokenizer:
         """The same token ids with today's spellings of the glossary; concepts added since are left out."""
-        tries = _glossary_tries({key: token for token, key in enumerate(self.names[: self.concepts + 1]) if token})
+        tries = glossary_tries({key: token for token, key in enumerate(self.names[: self.concepts + 1]) if token})
         words = self.names[self.concepts + 1 :]
         return replace(self, tries=_with_words(tries, words, self.concepts + 1))
 
@@ -168,97 +140,8 @@ class ConceptTokenizer:
             raise ModelFileError(f"{path} is not a tokenizer file: {error!r}") from error
 
 
-def _glossary_tries(ids: dict[str, int]) -> dict[str, Trie]:
-    """One trie a language over the glossary's forms of these concepts, and the words that carry no content."""
-    tries = {}
-    for language in LANGUAGES:
-        forms = [(form, ids[c.id]) for c in concepts().values() if c.id in ids for form in c.forms[language]]
-        tries[language] = build_trie(forms + [(phrase, _NOISE) for phrase in templates()[language].noise])
-    return tries
-
-
 def _with_words(tries: dict[str, Trie], words: Sequence[str], first: int) -> dict[str, Trie]:
     """Give English words outside the glossary their tokens, counted from `first`; the glossary's own forms win."""
     for token, word in enumerate(words, start=first):
-        tries["en"].setdefault(word, {}).setdefault(_END, token)
+        tries["en"].setdefault(word, {}).setdefault(END, token)
     return tries
-
-
-def words_of(text: str) -> list[str]:
-    """Lower-case words; a Chinese character is a word of its own."""
-    words: list[str] = []
-    for word in _WORD.findall(unicodedata.normalize("NFKC", text).lower().replace("_", " ")):
-        words += list(word) if _HAN.search(word) else [word]
-    return words
-
-
-def _read(text: str, language: str, trie: Trie) -> Reading:
-    words = words_of(text)
-    tokens: list[int] = []
-    unknown: list[str] = []
-    covered = at = 0
-    while at < len(words):
-        found = _longest(words, at, trie, language in _PREFIX_LANGUAGES)
-        if found is None:
-            unknown.append(words[at])
-            at += 1
-            continue
-        length, token = found
-        covered += sum(len(word) for word in words[at : at + length])
-        if token != _NOISE:
-            tokens.append(token)
-        at += length
-    return Reading(language, tuple(tokens), covered, tuple(unknown))
-
-
-def _longest(words: list[str], at: int, node: Trie, open_end: bool) -> tuple[int, int] | None:
-    """(words used, token) of the longest phrase from `at` on that continues this node; None if there is none."""
-    best = (0, int(node[_END])) if _END in node else None
-    if at < len(words):
-        for child in _children(words[at], node, open_end):
-            found = _longest(words, at + 1, child, open_end)
-            if found and (best is None or found[0] + 1 > best[0]):
-                best = (found[0] + 1, found[1])
-    return best
-
-
-def _children(word: str, node: Trie, open_end: bool) -> Iterable[Trie]:
-    """Nodes that this word leads to, the most specific pattern first."""
-    if word in node:
-        yield node[word]
-    for size in range(len(word), _MIN_STEM - 1, -1):
-        if (key := word[:size] + "*") in node:
-            yield node[key]
-        if (key := "*" + word[-size:]) in node:
-            yield node[key]
-    if open_end:
-        for size in range(len(word) - 1, 0, -1):
-            if (key := word[:size]) in node and (size >= _MIN_STEM or set(word[size:]) <= _PARTICLES):
-                yield node[key]
-
-
-def build_trie(forms: Iterable[tuple[str, int]]) -> Trie:
-    """Phrases with their tokens -> a trie; the first owner of a phrase keeps it."""
-    trie: Trie = {}
-    for form, token in forms:
-        node = trie
-        for word in _pattern_words(form):
-            node = node.setdefault(word, {})
-        if node is not trie:
-            node.setdefault(_END, token)
-    return trie
-
-
-def _pattern_words(form: str) -> list[str]:
-    """As `words_of`, but stars stay at the ends of their words."""
-    parts: list[str] = []
-    for piece in unicodedata.normalize("NFKC", form).lower().split():
-        words = words_of(piece.strip("*"))
-        if not words:
-            continue
-        if piece.startswith("*"):
-            words[0] = "*" + words[0]
-        if piece.endswith("*"):
-            words[-1] += "*"
-        parts += words
-    return parts

@@ -1,4 +1,4 @@
-"""What every tokenizer offers: texts in, rows of token ids out, and how much of each text did not fit."""
+"""The protocol of tokenizers: texts in, rows of token ids out, and how much of each text did not fit."""
 
 from __future__ import annotations
 

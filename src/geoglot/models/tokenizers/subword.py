@@ -1,5 +1,7 @@
-"""One tokenizer for every subword vocabulary: clean, split, look up (all in the `tokenizers` package), add the special
-tokens, cut, pad."""
+"""One tokenizer for every subword vocabulary.
+
+It cleans, splits and looks up (all in the `tokenizers` package), adds the special tokens, cuts and pads.
+"""
 
 from __future__ import annotations
 

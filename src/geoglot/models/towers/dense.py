@@ -29,7 +29,7 @@ LastBlock = Literal["vanilla", "maskclip", "sclip", "clearclip", "segearth"]
 
 @dataclass(frozen=True, slots=True)
 class Dense:
-    """What an image tower says of B images, from one pass.
+    """The output of an image tower for B images, from one pass.
 
     Attributes:
         pooled: The image embedding [B, D] of the ordinary path; not normalised.

@@ -64,7 +64,7 @@ class ClipVit(_Vit):
         self.proj = random_table(shape.width, dim, std=scale)
 
     def _last_input(self, images: Tensor) -> tuple[Tensor, Block, tuple[int, int]]:
-        """What enters the last block, [B, 1 + P, width]; that block; the grid."""
+        """The input of the last block [B, 1 + P, width], that block, and the grid."""
         patches, grid = self.patches(images)
         first = self.class_embedding.expand(images.shape[0], 1, -1)
         x = torch.cat([first, patches], 1) + grid_positions(self.positional_embedding, grid, 1)

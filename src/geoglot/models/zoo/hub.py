@@ -170,7 +170,7 @@ def _download(remote: _Remote, path: Path, most: int, on_progress: OnProgress) -
 
 
 def _notes(path: Path) -> dict[str, str]:
-    """What is known of a part, or nothing."""
+    """The record of a partial download; empty where there is none."""
     try:
         read = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):

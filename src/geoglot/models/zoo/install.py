@@ -168,7 +168,7 @@ def _only_weights(repo: str) -> str:
 
 
 def recognise(checkpoint: Path, activation: Activation | None) -> Architecture:
-    """What a checkpoint without a card is; reads it once.
+    """Detect the shape of a checkpoint without a card; reads it once.
 
     Raises:
         ModelFileError: Not a dual encoder that is known.
@@ -325,7 +325,7 @@ def _check_tokenizer(card: Card) -> None:
 
 
 def _record(checkpoint: Path, fetched: Fetched | None, activation_by: str) -> dict[str, Any]:
-    """What was seen, so that another machine can compare."""
+    """Facts of the conversion, so that another machine can compare."""
     record: dict[str, Any] = {
         "from": fetched.address if fetched else checkpoint.name,
         "when": datetime.now(UTC).replace(microsecond=0).isoformat(),

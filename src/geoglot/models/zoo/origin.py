@@ -1,4 +1,4 @@
-"""What a card says about a released model beside its name: input, tokens, where it comes from, terms, doubts.
+"""The facts of a released model's card: input, tokens, where it comes from, terms, doubts.
 
 Each class is a table of the TOML with the same keys.
 """
@@ -65,7 +65,7 @@ class Source:
 
     @property
     def address(self) -> str:
-        """What a person would look up; empty without a public address."""
+        """The web page of the weights; empty without a public address."""
         return f"hf-hub:{self.repo}/{self.file}" if self.repo else self.url
 
 
@@ -91,7 +91,7 @@ class Licence:
 
 @dataclass(frozen=True, slots=True)
 class Doubts:
-    """What a checkpoint cannot say about itself, and how sure the card is.
+    """Facts that a checkpoint does not hold, and how sure the card is of them.
 
     Attributes:
         activation: "known"; "assumed": the card's value is a default with a reason, said aloud when the model is

@@ -20,7 +20,7 @@ CARDS = Path(__file__).parents[1] / "cards"
 DEFAULT_MODEL = "geoglot-mini"
 HUB, LOCAL = "hf-hub:", "local-dir:"
 CHECKPOINTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
-"""What the files of checkpoints end in."""
+"""Suffixes of checkpoint files."""
 
 
 def bundled_models() -> tuple[str, ...]:

@@ -91,7 +91,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Heat:
-    """What is known of one sentence.
+    """The result for one sentence.
 
     Attributes:
         sentence: As asked.
@@ -118,7 +118,7 @@ class Heat:
 
 @dataclass(frozen=True, slots=True)
 class LocalizePlan:
-    """What will be done, known before anything is encoded.
+    """The work ahead, before anything is encoded.
 
     Attributes:
         settings: With the sides in pixels that fit the scene, and the cell.

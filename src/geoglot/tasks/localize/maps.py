@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class WindowVectors:
-    """What the model says of a scene's windows; all sentences share it.
+    """The model's vectors of a scene's windows; all sentences share them.
 
     Attributes:
         boxes: int64 [N, 4], x0 y0 x1 y1 in pixels.

@@ -1,4 +1,4 @@
-"""The classes that a map shall have: their names, their words as vectors, and whether they are there at all.
+"""The classes of a map: their names, their words as vectors, and whether the picture shows them at all.
 
 A class is asked for as `building,roof`: synonyms, of which the first is its name; or with a name of its own, as
 `Siedlung: building, roof`. The vector of a word is the mean of its templates' unit vectors, made a unit vector again
@@ -47,7 +47,7 @@ OTHERS = (
     "parking lot", "car", "railway", "airplane", "runway", "ship", "harbor", "bridge", "swimming pool", "sports field",
     "playground", "storage tank", "solar panel", "greenhouse", "wetland", "garden", "square", "construction site",
 )  # fmt: skip
-"""What may be there instead, for a model whose card names no background prompts."""
+"""Words for other things that a picture may show, for a model whose card names no background prompts."""
 
 
 TOP = 0.01
@@ -114,7 +114,7 @@ def _checked(one: AskedClass, given: str | AskedClass) -> AskedClass:
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """What patches are compared with. K classes, Q words of theirs, M other words, D dimensions.
+    """Vectors of words that patches are compared with. K classes, Q words of theirs, M other words, D dimensions.
 
     Attributes:
         words: float32 [Q, D], unit.
@@ -182,7 +182,7 @@ def word_vectors(encoder: DualEncoder, words: Sequence[str], templates: Sequence
 
 
 def best_of(scores: NDArray[np.float32], owners: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Scores of words [..., Q] to those of classes [..., K]: the best synonym speaks for its class."""
+    """Scores of words [..., Q] to those of classes [..., K]: a class has the score of its best synonym."""
     firsts = np.flatnonzero(np.diff(owners, prepend=-1))
     return np.maximum.reduceat(scores, firsts, axis=-1)
 

@@ -1,4 +1,4 @@
-"""What a segmentation leaves in a folder: class map, confidence, polygons, legend, picture, report.
+"""The files of a segmentation: class map, confidence, polygons, legend, picture, report.
 
 | file | what |
 |---|---|

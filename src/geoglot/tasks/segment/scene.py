@@ -44,7 +44,7 @@ ENCODING, DECIDING = 0.8, 0.12
 
 @dataclass(frozen=True, slots=True)
 class SegmentReport:
-    """What was done with one scene.
+    """The report on one scene.
 
     Attributes:
         scene: Its file name.
@@ -84,7 +84,7 @@ class SegmentReport:
 
 
 def plan_scene(segmenter: Segmenter, scene: Scene) -> SegmentReport:
-    """What segment_scene would do, without reading a pixel."""
+    """The report that segment_scene would give, without reading a pixel."""
     return SegmentReport(**_facts(segmenter, scene, segmenter.plan(ScenePicture(scene))))
 
 

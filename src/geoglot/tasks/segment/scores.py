@@ -162,7 +162,7 @@ class PatchScorer:
 
 
 def temperature(encoder: DenseEncoder, settings: SegmentSettings) -> float:
-    """What cosines are multiplied with: as set, or the model's own."""
+    """The factor for cosines: as set, or the model's own."""
     card = encoder.card
     return settings.temperature or (card.calibration.temperature if card.calibrated else UNCALIBRATED)
 

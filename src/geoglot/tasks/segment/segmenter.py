@@ -78,7 +78,7 @@ class Segmenter:
         self.notes: tuple[str, ...] = ()
         if len(self.classes) == 1 and self.settings.background is None:
             self.settings = replace(self.settings, background=(AUTO,))
-            self.notes = ("one class alone has nothing to differ from: what the model knows besides is its background",)
+            self.notes = ("only one class was given: the other words that the model knows became its background",)
         self.prompts: Prompts = make_prompts(encoder, self.classes, self.settings.background, self.settings.templates)
 
     def plan(self, picture: Picture) -> Plan:

@@ -38,7 +38,7 @@ from geoglot.training.smoke import draw_world, smoke_loop
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What to train on what.
+    """Settings of the recipe.
 
     Attributes:
         model: Name or folder of the model to start from; it needs PyTorch weights.

@@ -30,12 +30,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geoglot.config import load_config
+from geoglot.data.glossary.reading import words_of
 from geoglot.data.mask_crops import mask_crops
 from geoglot.data.object_crops import object_crops
 from geoglot.data.samples import Sample, load_pixels, read_samples
 from geoglot.data.segmentation import open_segmentation
 from geoglot.errors import UsageError
-from geoglot.models.tokenizers.concepts import ConceptTokenizer, words_of
+from geoglot.models.tokenizers.concepts import ConceptTokenizer
 from geoglot.models.towers.convnet_training import DualTower, TowerShape
 from geoglot.training.labels import LabelNames
 from geoglot.training.losses import cosine_schedule, label_positives, maybe_positives, multi_positive_nce, same_text

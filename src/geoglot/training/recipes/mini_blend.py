@@ -26,7 +26,7 @@ from geoglot.training.recipes.gaia.interpolation import blend
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What is blended.
+    """The runs that are blended.
 
     Attributes:
         words: Config of recipe `mini_words`.

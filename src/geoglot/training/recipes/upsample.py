@@ -39,7 +39,7 @@ FILE = "upsampler.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What to learn from what.
+    """Settings of the recipe.
 
     Attributes:
         model: Name or folder of the frozen model, one that tells places apart.
@@ -141,7 +141,7 @@ class Views:
     factor: int
 
     def loss(self, model: JointBilateral) -> Tensor:
-        """What the upsampler misses of the second view, relative to its variance."""
+        """The error of the upsampler on the second view, relative to the view's variance."""
         return self._missed(model(self.first, self.pictures))
 
     def interpolated(self) -> Tensor:

@@ -56,7 +56,7 @@ LOWEST_RATE = 1e-8
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What to train on what. One of `model` and `init_from` is given.
+    """Settings of the recipe. One of `model` and `init_from` is given.
 
     Attributes:
         loop: How to train.
@@ -77,8 +77,8 @@ class Config:
         detach_target: Stop the gradient at the target; False as in the released code.
         teacher_after_step: Move the average after the optimiser step; False, one step late, as in the released code.
         last_block: How the last block attends for patches; none: as the model does by itself, "segearth" for CLIP.
-        align: What of a region meets its text: "cls" its image embedding, "pooled" the mean of its patches, "roi" the
-            patches of the whole image inside its box.
+        align: The vector of a region that is compared with its text: "cls" its image embedding, "pooled" the mean of
+            its patches, "roi" the patches of the whole image inside its box.
         positives: "category": all regions of a category are right for each other; "own": only its own text.
         most_regions: Regions of an image.
         region_px: Least and most side, in pixels of the image, of the square that a region's box must compare with.
@@ -213,7 +213,7 @@ class FarSlip(Contrastive):
         return outputs
 
     def _region_rows(self, found: dict[str, Dense], extras: Mapping[str, Tensor], there: Tensor) -> Tensor:
-        """What of each region meets its text, [k, D]; empty slots are left out."""
+        """The vector of each region that is compared with its text, [k, D]; empty slots are left out."""
         if self.config.align == "cls":
             return found["regions"].pooled
         if self.config.align == "pooled":
@@ -290,7 +290,7 @@ def _split(found: Dense, counts: list[int]) -> list[Dense]:
 
 
 def parts_of(config: Config, side_px: int) -> Parts:
-    """What the feed cuts out of each record, and nothing that no loss looks at."""
+    """The views that the feed cuts out of each record: those that a loss looks at."""
     return Parts(
         side_px,
         config.crops if config.patch_weight else 0,

@@ -33,7 +33,7 @@ class RegionPair(Pair):
 
 
 class RegionImages(Protocol):
-    """What a RegionSet (data/regions) offers; pixels may come from anywhere."""
+    """The part of a RegionSet (data/regions) that training needs; pixels may come from anywhere."""
 
     @property
     def name(self) -> str: ...

@@ -20,7 +20,7 @@ Span = tuple[int, int]
 
 
 def mirrored(caption: str) -> str | None:
-    """What the caption must say once its picture is mirrored left to right; None where that is not sure.
+    """The caption that is true once its picture is mirrored left to right; None where that is not sure.
 
     Captions without such words come back as they are.
     """

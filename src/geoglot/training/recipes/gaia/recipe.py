@@ -49,7 +49,7 @@ LongText = Literal["cut", "sentences"]
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What to tune on what.
+    """Settings of the recipe.
 
     Attributes:
         model: Name or folder of the model to start from; one with 248 tokens of context reads most captions whole.

@@ -48,7 +48,7 @@ BLOCK = 4096
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What to purify with what.
+    """Settings of the recipe.
 
     Attributes:
         model: Name or folder of the model that both trainings start from.
@@ -205,7 +205,7 @@ def _refine(
 
 
 def _refined(file: Path) -> dict[int, tuple[str, ...]]:
-    """What the file holds, empty captions included; a last line that a kill cut short is cut off."""
+    """The lines of the file, empty captions included. A last line that a kill cut short is cut off."""
     if not file.is_file():
         return {}
     whole = file.read_text("utf-8")
@@ -216,7 +216,7 @@ def _refined(file: Path) -> dict[int, tuple[str, ...]]:
 
 
 def _chosen(folder: Path, pool: PairSet) -> ChosenPairs:
-    """What of a coarse source is trained on in stage 5."""
+    """The part of a coarse source that stage 5 trains on."""
     new = {record: captions for record, captions in _refined(folder / "refined.jsonl").items() if captions}
     return ChosenPairs(pool, np.load(folder / "chosen.npy"), new)
 
