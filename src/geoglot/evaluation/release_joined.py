@@ -43,6 +43,11 @@ def release(run: Path, data: Path, image_px: int, out: Path, prose: Path, *, pre
     """
     out.mkdir(parents=True, exist_ok=True)
     _export(run, data, image_px, out, precision)
+    return calibrate(data, image_px, out, prose, precision=precision)
+
+
+def calibrate(data: Path, image_px: int, out: Path, prose: Path, *, precision: str = "int8") -> Card:
+    """Fit the confidence of an exported model and write its card; see `release`."""
     values = _values(out, prose, image_px)
     encoder = load_encoder(str(write_card(out, values).folder))
     valid = read_samples(data / "rsicd" / "captions.jsonl", "valid")
@@ -84,7 +89,7 @@ def kept_texts(data: Path) -> Iterator[str]:
     for sample in read_samples(data / "rsicd" / "captions.jsonl", "train"):
         yield from sample.captions
     for concept in concepts().values():
-        yield from concept.looks.sentences
+        yield from (*concept.looks.fine, *concept.looks.coarse)
         for forms in concept.forms.values():
             yield from (form.replace("*", "") for form in forms)
     for frames in templates().values():
@@ -99,6 +104,7 @@ def _values(folder: Path, prose: Path, image_px: int) -> dict[str, Any]:
     files = sorted(path for path in folder.iterdir() if path.name != CARD_FILE)
     values: dict[str, Any] = {"image_px": image_px, "patch_px": PATCH_PX, "background": background}
     values |= tomllib.loads(prose.read_text("utf-8"))
+    values["tokenizer"] = {"kind": "unigram"}
     values["files"] = {_role(path.name): {"file": path.name, "sha256": sha256(path)} for path in files}
     return values
 

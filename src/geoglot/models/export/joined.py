@@ -63,5 +63,5 @@ def write_image(towers: JoinedTower, side_px: int, path: Path, calibration: Imag
         if calibration is None:
             shutil.copyfile(plain, path)
         else:
-            quantize_image(plain, path, calibration, reduce_range=True)
+            quantize_image(plain, path, calibration, joined=True)
     strip_traces(path)

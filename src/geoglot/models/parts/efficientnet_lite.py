@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import NamedTuple
 
 import torch
@@ -142,8 +143,8 @@ def load(file: Path | None = None) -> EfficientNetLite:
     file = file or package_file(PACKAGE, FILE, "EfficientNet-Lite0")
     try:
         stored = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ModelFileError(f"{file} cannot be read: {error}") from error
+    except (OSError, EOFError, RuntimeError, ValueError, UnpicklingError) as error:
+        raise ModelFileError(f"{file} cannot be read as PyTorch weights") from error
     model = EfficientNetLite()
     try:
         model.load_state_dict(renamed(stored))

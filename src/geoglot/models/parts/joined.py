@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
@@ -130,6 +131,6 @@ def load_joined(file: Path) -> JoinedTower:
         state = torch.load(file, weights_only=True, map_location="cpu")
         towers = JoinedTower(EfficientNetLite().fold(), JoinedShape(**state["shape"]))
         towers.load_state_dict(state["weights"])
-    except (OSError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, EOFError, KeyError, TypeError, RuntimeError, UnpicklingError) as error:
         raise ModelFileError(f"{file} does not hold joined towers: {error}") from error
     return towers.eval()

@@ -97,7 +97,7 @@ def build_vocabulary(names: Sequence[str] = ()) -> Vocabulary:
 
 def _wording(concept: Concept) -> Wording:
     english = _forms(concept, "en")
-    looks = concept.looks.sentences or english
+    looks = (*concept.looks.fine, *concept.looks.coarse) or english
     foreign = [
         text for language in LANGUAGES if language != "en" for text in _said(_forms(concept, language), language)
     ]
