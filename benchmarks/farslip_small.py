@@ -51,6 +51,7 @@ from geoglot.tasks.segment.classes import AUTO
 from geoglot.tasks.segment.segmenter import Segmenter, SegmentSettings, segment_picture
 from geoglot.tasks.segment.windows import ArrayPicture
 from geoglot.training.distributed import open_world
+from geoglot.training.finetune import Mix
 from geoglot.training.journal import Progress
 from geoglot.training.loop_config import Loop
 from geoglot.training.model_folder import load_start, write_model
@@ -175,7 +176,8 @@ def train(args: argparse.Namespace) -> None:
             config, shares = config_of(RUNS[name], args, seed), RUNS[name].shares
             sets = [RegionPairs(chips) for chips in small.load(args.work, tuple(shares))]
             with open_world("cpu") as world:
-                tune_on(config, start_of(config), sets, list(shares.values()), out, world, on_progress=_say(name))
+                mix = Mix(sets, list(shares.values()))
+                tune_on(config, start_of(config), mix, Path(), out, world, on_progress=_say(name))
             spent = {"seconds": round(perf_counter() - began), "machine": platform.platform()}
             (out / "time.json").write_text(json.dumps(spent))
 
@@ -295,7 +297,7 @@ def scores_of(encoder: DenseEncoder, data: Path) -> dict[str, Callable[[], dict[
 
 def pointing(encoder: DenseEncoder, data: Path) -> dict[str, Any]:
     """Share of (image, class) pairs whose best place lies inside an instance of the class."""
-    from geoglot.evaluation.pointing import pointing_accuracy
+    from measures.pointing import pointing_accuracy
 
     made = pointing_accuracy(encoder, open_regions(RegionSource("vhr10", "coco", split="test"), data))
     return {"value": made.accuracy, "interval": made.interval, "in_outline": made.in_outline, "pairs": made.pairs}

@@ -27,8 +27,8 @@ from geoglot.data.glossary import LANGUAGES
 from geoglot.data.samples import read_samples
 from geoglot.evaluation.embeddings import encode_samples
 from geoglot.evaluation.multilingual import language_gap
-from geoglot.evaluation.number import Number
 from geoglot.evaluation.questions import prompts, question_retrieval, zero_shot
+from geoglot.evaluation.report import Number
 from geoglot.evaluation.retrieval import caption_retrieval
 from geoglot.models.encoder import DualEncoder
 from geoglot.models.load import load_encoder

@@ -4,8 +4,8 @@
     python benchmarks/pointing.py --data ../shared/data --model FOLDER --json runs/pointing.json
     python benchmarks/pointing.py --data ../shared/data --choose        # zooms, on VHR-10 train only
 
-On VHR-10 test: pointing accuracy (geoglot.evaluation.pointing; target 60 %), and recall of objects whose longer side is
-below 32 px, without and with --point (geoglot.evaluation.small_objects; target: 20 % relative). Chips are the whole
+On VHR-10 test: pointing accuracy (measures.pointing; target 60 %), and recall of objects whose longer side is
+below 32 px, without and with --point (measures.small_objects; target: 20 % relative). Chips are the whole
 images, of which few hold only small objects of a class; and windows of 256 px, of which more do. Two minutes for
 geoglot-mini on one core. The design of --point was chosen by benchmarks/pointing_designs.py, on VHR-10 train.
 """
@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from measures.pointing import pointing_accuracy
+from measures.small_objects import Larger, SmallRecall, look, small_object_recall, spots_inside
 
 from geoglot.archive.rerank import CANDIDATES, WEIGHT, ZOOMS
 from geoglot.data.regions import open_regions
 from geoglot.data.regions.schema import RegionSet, RegionSource
-from geoglot.evaluation.pointing import pointing_accuracy
-from geoglot.evaluation.small_objects import Larger, SmallRecall, look, small_object_recall, spots_inside
 from geoglot.models.encoder import dense
 from geoglot.models.load import load_encoder
 

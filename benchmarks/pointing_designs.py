@@ -6,7 +6,7 @@
 The images are dealt into four parts, each as large as the test split; the windows of 256 px of each part are an
 archive. A line is a design: the sides in px at which candidates are looked at, and how places become evidence.
 Then recall at 10 of objects below 32 px, mean over parts, at several weights beside the chip's cosine (0: no pointing),
-as geoglot.evaluation.small_objects has it: larger ones of the class aside / against. At the end, of the candidates that
+as measures.small_objects has it: larger ones of the class aside / against. At the end, of the candidates that
 hold only small ones, and of those with larger ones: how many have their best place in a box of the class.
 
 geoglot-mini 1 has learned from crops around these very objects, so a second look with a model that has not (version 0)
@@ -24,12 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-from geoglot.archive.rerank import CANDIDATES
-from geoglot.data.regions import open_regions
-from geoglot.data.regions.schema import RegionSet, RegionSource
-from geoglot.evaluation.small_objects import (
+from measures.small_objects import (
     SMALL_PX,
     Looks,
     best_rows,
@@ -38,6 +33,11 @@ from geoglot.evaluation.small_objects import (
     peaks_inside,
     small_object_recall,
 )
+from numpy.typing import NDArray
+
+from geoglot.archive.rerank import CANDIDATES
+from geoglot.data.regions import open_regions
+from geoglot.data.regions.schema import RegionSet, RegionSource
 from geoglot.imagery.grid import chip_windows
 from geoglot.models.encoder import DenseEncoder, Vectors, background_prompts, dense
 from geoglot.models.load import load_encoder

@@ -26,6 +26,8 @@ from time import perf_counter
 
 import numpy as np
 import torch
+from measures.shuffling import shuffle_captions
+from measures.words import WordTokenizer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -39,10 +41,9 @@ from geoglot.training.distributed import World
 from geoglot.training.loop_config import Loop
 from geoglot.training.objective import Batch, Contrastive
 from geoglot.training.recipes.gaia.interpolation import sweep
-from geoglot.training.recipes.purify.scores import keep_best, pair_scores, shuffle_captions
+from geoglot.training.recipes.purify.scores import keep_best, pair_scores
 from geoglot.training.schedules import rate_at
 from geoglot.training.weights import count, make_optimizer
-from geoglot.training.words import WordTokenizer
 
 SIDE, CONTEXT, BATCH = 64, 24, 64
 BASE_STEPS, TUNE_STEPS = 2000, 300

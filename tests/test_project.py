@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -53,7 +54,7 @@ def _wheel(path: Path, names: list[str], version: str) -> Path:
 
 
 def test_a_good_wheel_passes_and_a_bad_one_is_told(tmp_path: Path) -> None:
-    names = [*release.NEEDED, release.PAGE]
+    names = [*release.NEEDED, "geoglot/data/benchmarks/classes/ucm.txt", release.PAGE]
     assert release.wrong_with_wheel(_wheel(tmp_path / "a.whl", names, "1.2.3"), "1.2.3") == []
     bad = _wheel(tmp_path / "b.whl", [*names[1:-1], "tests/test_x.py"], "1.2.2")
     told = release.wrong_with_wheel(bad, "1.2.3")
@@ -91,3 +92,16 @@ def test_six_papers_are_cited() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.name)
 def test_forge_files_are_yaml(path: Path) -> None:
     assert isinstance(yaml.safe_load(path.read_text("utf-8")), dict)
+
+
+def test_the_newcomers_table_names_at_most_three_places_each() -> None:
+    """CONTRIBUTING says what to change for a filter, a task, a recipe and a layout; every place is there."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    table = text[text.index("| to add |") :].split("\n\n")[0].splitlines()[2:]
+    places = {
+        row.split(" | ")[0].strip("| "): re.findall(r"\]\(([^)]+)\)|`((?:src|configs)[^`]*/)`", row) for row in table
+    }
+    assert {"a filter", "a task", "a recipe", "a segmentation layout"} <= set(places)
+    for wish, files in places.items():
+        assert 1 <= len(files) <= 3, wish
+        assert [file for pair in files for file in pair if file and not (ROOT / file).exists()] == [], wish

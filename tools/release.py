@@ -24,7 +24,7 @@ NEEDED = (
     "geoglot/cli/app.py", "geoglot_sandbox/country.py",
 )  # fmt: skip
 PAGE = "geoglot/server/page/index.html"
-FOREIGN = re.compile(r"(^|/)(tests?|benchmarks|node_modules|__pycache__)/|\.(pyc|pt|pth)$")
+FOREIGN = re.compile(r"^(tests?|benchmarks|tools|web)/|(^|/)(node_modules|__pycache__)/|\.(pyc|pt|pth)$")
 LARGEST_MB = 60
 
 

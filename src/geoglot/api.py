@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from geoglot.archive.filters import Filter
     from geoglot.archive.ingest_plan import Spec
     from geoglot.archive.ingest_report import IngestReport
-    from geoglot.evaluation.number import Number
+    from geoglot.evaluation.report import Number
     from geoglot.models.card import Card
     from geoglot.models.encoder import DualEncoder
     from geoglot.tasks.localize.localizer import LocalizeSettings
     from geoglot.tasks.results import Localization, Segmentation
+    from geoglot.tasks.segment.classes import AskedClass
     from geoglot.tasks.segment.windows import SegmentSettings
 
 
@@ -91,7 +92,7 @@ def search(
 
 def segment(
     scene: str | Path,
-    classes: Sequence[str],
+    classes: Sequence[str | AskedClass],
     out: str | Path = "segments",
     *,
     model: str | DualEncoder | None = None,
@@ -101,7 +102,7 @@ def segment(
 
     Args:
         scene: A raster file, or its address.
-        classes: Such as `building,roof`: synonyms, of which the first is the name.
+        classes: Such as `building,roof`: synonyms, of which the first is the name; or `Siedlung: building, roof`.
         out: The folder.
         model: Default: geoglot-mini.
         settings: How; default: `SegmentSettings()`.

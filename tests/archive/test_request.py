@@ -54,7 +54,7 @@ shell, said = Shell(), {}
 for words in (["search"], ["task", "export"], ["task", "segment"]):
     said["help of " + " ".join(words)] = shell(*words, "--help").stdout
 for name, more in (("search", []), ("search with it", ["--coarser-than", "0"])):
-    answer = json.loads(shell("search", "water", "--archive", "a", "--format", "json", "--all", *more).stdout)
+    answer = json.loads(shell(*"search water --archive a --format json --all --limit 100".split(), *more).stdout)
     said[name] = sorted({match["scene"] for match in answer["matches"]})
 shell(*"task export --archive a --q water --all --format json --coarser-than 0 --output out".split())
 said["task"] = sorted({match["scene"] for match in json.loads(Path("out/result.json").read_text("utf-8"))["matches"]})
@@ -67,10 +67,10 @@ with TestClient(create_app(pool, Settings(state=Path("s")))) as http:
     said["POST"] = api["components"]["schemas"][body.rpartition("/")[2]]["properties"]["coarser_than"]["description"]
     said["bodies"] = [one["name"] for one in tasks["tasks"] if "coarser_than" in one["body"]["properties"]]
     for name, reply in {
-        "asked by GET": http.get("/search?q=water&all=true&coarser_than=0"),
-        "asked by POST": http.post("/search", json={"q": "water", "all": True, "coarser_than": 0}),
-        "listed": http.get("/search?coarser_than=0"),
-        "all": http.get("/search"),
+        "asked by GET": http.get("/search?q=water&all=true&coarser_than=0&limit=100"),
+        "asked by POST": http.post("/search", json={"q": "water", "all": True, "coarser_than": 0, "limit": 100}),
+        "listed": http.get("/search?coarser_than=0&limit=100"),
+        "all": http.get("/search?limit=100"),
     }.items():
         links = [link for item in reply.json()["features"] for link in item["links"]]
         said[name] = sorted({link["title"] for link in links if link["rel"] == "scene"})

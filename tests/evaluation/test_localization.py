@@ -25,7 +25,7 @@ from geoglot.evaluation.localization import (
     strict_probability,
     windows_of,
 )
-from geoglot.evaluation.published import published
+from geoglot.evaluation.report import published
 from geoglot.evaluation.selo import Constants
 from geoglot.evaluation.suites import Options, evaluate, find_suites
 from geoglot.models.card import Card

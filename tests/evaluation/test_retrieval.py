@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoglot.data.samples import Sample
-from geoglot.evaluation.number import Number
+from geoglot.evaluation.report import Number
 from geoglot.evaluation.retrieval import Task, dedup_task, equivalent_task, retrieve, rows_task, wording
 
 WORDS = ["a river.", "A river .", "a lake", "a big lake", "A Lake.", "trees"]

@@ -15,8 +15,7 @@ from PIL import Image
 
 from geoglot.data.segmentation import SegmentationSet, open_segmentation
 from geoglot.errors import EmptyQueryError, SourceError, UsageError
-from geoglot.evaluation.published import published
-from geoglot.evaluation.report import tables
+from geoglot.evaluation.report import published, tables
 from geoglot.evaluation.segmentation import (
     NO_ANSWER,
     confusion,

@@ -24,9 +24,7 @@ from geoglot.data.segmentation.catalogue import catalogue as mask_sets
 from geoglot.errors import SourceError, StorageError, UnknownNameError, UsageError
 from geoglot.evaluation import embeddings, suites
 from geoglot.evaluation.embeddings import Kept
-from geoglot.evaluation.number import Number
-from geoglot.evaluation.published import published
-from geoglot.evaluation.report import format_report, tables
+from geoglot.evaluation.report import Number, format_report, published, tables
 from geoglot.evaluation.segmentation_suite import SEGMENTING
 from geoglot.evaluation.suites import Options, evaluate, find_suites
 from geoglot.models.tokenizers.protocol import TokenRows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoglot.scoring.enlarge import enlarged, linear_weights
@@ -31,6 +31,7 @@ def test_steps_may_reach_beyond_the_map() -> None:
     np.testing.assert_allclose(enlarged(values, (9, 8), (0.6, 0.9)), slow(values, (9, 8), (0.6, 0.9)), atol=1e-5)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(0, 200), st.integers(1, 60), st.floats(0.02, 3))
 def test_interpolation_equals_numpys(cells: int, first: int, count: int, step: float) -> None:
     values = np.random.default_rng(cells).standard_normal(cells).astype(np.float32)

@@ -16,6 +16,7 @@ axes = st.builds(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(axes)
 def test_windows_cover_the_axis_as_counted_by_hand(axis: Axis) -> None:
     by_hand = [sum(first <= i < first + axis.side for first in axis.firsts) for i in range(axis.cells)]

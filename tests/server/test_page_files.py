@@ -63,7 +63,7 @@ def test_the_key_of_a_user_in_the_address_is_not_in_the_policy() -> None:
         ("https://t.example; script-src *;/{z}/{x}/{y}", "c", "no address"),
         ("https://t.example/{z}/{x}.png", "c", "lacks {y}"),
         ("https://t.example/tiles", "c", "lacks {z} and {x} and {y}"),
-        ("https://t.example/{z}/{x}/{y}", " ", "names nobody"),
+        ("https://t.example/{z}/{x}/{y}", " ", "has no credit"),
     ],
 )
 def test_what_is_no_basemap_is_refused(url: str, credit: str, says: str) -> None:

@@ -231,7 +231,7 @@ def test_windows_are_measured_on_the_ground(encoder: PatchColours) -> None:
     asked = make_plan(picture, encoder, SegmentSettings(window_m=100, model_px=80))
     assert (asked.window_scene_px, asked.model_width, asked.window_px) == (200.0, 160, (80, 80))
     assert make_plan(picture, encoder, SegmentSettings(window_px=56)).model_width == 400
-    with pytest.raises(UsageError, match="nobody knows how large"):
+    with pytest.raises(UsageError, match="the size of the scene's pixels is not known"):
         make_plan(ArrayPicture(painted(64)), encoder, SegmentSettings(window_m=10))
 
 

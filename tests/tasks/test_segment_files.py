@@ -28,6 +28,7 @@ from geoglot.imagery.scene import open_scene
 from geoglot.imagery.vector_stream import write_stream
 from geoglot.imagery.vectors import Feature, to_geojson
 from geoglot.tasks.registry import find_task
+from geoglot.tasks.segment.classes import AskedClass
 from geoglot.tasks.segment.scene import SegmentReport, SegmentRequest, plan_scene, prefixes, segment_scene
 from geoglot.tasks.segment.segmenter import Segmenter, SegmentSettings
 
@@ -152,6 +153,21 @@ def test_legends_and_picture(done: tuple[Path, SegmentReport]) -> None:
     assert set(report.files) == {file.name for file in out.iterdir()}
     assert json.loads(json.dumps(report.to_dict()))["windows"] == report.windows
     assert report.nodata == pytest.approx(900 / 160**2, abs=1e-4)
+
+
+@pytest.mark.parametrize("town", ["Siedlung: roof", AskedClass("Siedlung", ("roof",))], ids=["text", "value"])
+def test_a_name_reaches_map_legend_and_polygons_unchanged(tmp_path: Path, town: str | AskedClass) -> None:
+    segmenter = Segmenter(PatchColours(), [town, "water"])
+    with open_scene(write(tmp_path / "scene.tif", holed())) as scene:
+        segment_scene(segmenter, scene, tmp_path / "out")
+    names = ["background", "Siedlung", "water"]
+    with rasterio.open(tmp_path / "out" / "classes.tif") as data:
+        assert json.loads(data.tags()["GEOGLOT_LABELS"]) == names
+    legend = json.loads((tmp_path / "out" / "legend.json").read_text())["classes"]
+    assert [entry["name"] for entry in legend] == names
+    assert legend[1]["words"] == ["roof"]
+    areas = json.loads((tmp_path / "out" / "polygons.geojson").read_text())["features"]
+    assert {area["properties"]["class"] for area in areas} == {"Siedlung", "water"}
 
 
 def test_without_a_place_all_is_in_pixels_and_that_is_said(tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ def objective(config: Config) -> tuple[FarSlip, Start]:
 
 
 def batch_of(config: Config, start: Start) -> Batch:
-    sets, shares = farslip.sets_of(config, Path())
+    mix = farslip.mix_of(config, Path())
+    sets, shares = mix.sets, mix.weights
     plan = BatchPlan(sets, shares, config.loop.batch, 0)
     workshop = Workshop(sets, farslip.parts_of(config, start.image_px), start.tokenizer.ids, 0)
     with Feed(workshop, plan, workers=1) as feed:

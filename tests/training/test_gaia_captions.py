@@ -10,10 +10,11 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
+from measures.words import WordTokenizer
+
 from geoglot.data.decode import Prepare
 from geoglot.data.pairs import Pair
 from geoglot.training.recipes.gaia.recipe import PREFIX, CaptionAware, Mirror
-from geoglot.training.words import WordTokenizer
 
 SIDE = 8
 

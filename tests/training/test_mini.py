@@ -45,7 +45,7 @@ def toy_data(tmp_path: Path) -> Path:
 
 
 def _config(**changes: object) -> mini.Config:
-    config = mini.smoke(load_config(mini.Config, ROOT / "configs" / "mini.toml"))
+    config = mini.smoke(load_config(mini.Config, ROOT / "configs" / "mini.toml"), Path())
     return replace(config, sandbox=0, label_names=str(ROOT / "configs" / "mini_labels.toml"), **changes)
 
 

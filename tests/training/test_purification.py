@@ -7,10 +7,11 @@ torch = pytest.importorskip("torch")
 
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from measures.shuffling import shuffle_captions  # noqa: E402
+from measures.words import WordTokenizer  # noqa: E402
 
 from geoglot.errors import UsageError  # noqa: E402
-from geoglot.training.recipes.purify.scores import keep_best, pair_scores, shuffle_captions  # noqa: E402
-from geoglot.training.words import WordTokenizer  # noqa: E402
+from geoglot.training.recipes.purify.scores import keep_best, pair_scores  # noqa: E402
 
 
 def test_pair_scores_are_mean_cosines() -> None:

@@ -263,9 +263,9 @@ def _parquet(result: SearchResult, query: str) -> bytes:
     import pyarrow.parquet as pq
 
     table = _table(result.matches)
-    told = {b"geoglot": json.dumps(summary(result, query), ensure_ascii=False).encode()}
+    about = {b"geoglot": json.dumps(summary(result, query), ensure_ascii=False).encode()}
     sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, **told}), sink)
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, **about}), sink)
     return bytes(sink.getvalue())
 
 

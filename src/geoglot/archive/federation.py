@@ -65,13 +65,13 @@ def search_many(
         QueryError, UnknownNameError, UsageError: As Archive.search.
     """
     holders = [*archives.values(), *others]
-    wanted = request.filter()
+    filter = request.filter()
     answers = {}
     unknown: UnknownNameError | None = None
     for name, archive in archives.items():
         terms = request.terms(archive, holders)
         try:
-            answers[name] = archive.search(terms, wanted, limit=limit + 1, offset=offsets.get(name, 0), merge=merge)
+            answers[name] = archive.search(terms, filter, limit=limit + 1, offset=offsets.get(name, 0), merge=merge)
         except UnknownNameError as error:
             unknown = error
     if not answers and unknown is not None:
@@ -116,12 +116,12 @@ class ManyChips:
     more: bool
 
 
-def list_many(archives: Mapping[str, Archive], wanted: Filter, *, limit: int, after: Mapping[str, str]) -> ManyChips:
+def list_many(archives: Mapping[str, Archive], filter: Filter, *, limit: int, after: Mapping[str, str]) -> ManyChips:
     """Chips without a question.
 
     Args:
         archives: Name -> archive.
-        wanted: Which chips; a sensor or scene need only be known to one of the archives.
+        filter: Which chips; a sensor or scene need only be known to one of the archives.
         limit: Most chips.
         after: Archive's name -> the last chip that was given of it; archives before the last of them are done with.
 
@@ -136,7 +136,7 @@ def list_many(archives: Mapping[str, Archive], wanted: Filter, *, limit: int, af
     heard = False
     for number, (name, archive) in enumerate(archives.items()):
         try:
-            page = _page(archive, wanted, limit - len(chips), after.get(name, ""))
+            page = _page(archive, filter, limit - len(chips), after.get(name, ""))
         except UnknownNameError as error:
             unknown = error
             continue
@@ -152,6 +152,6 @@ def list_many(archives: Mapping[str, Archive], wanted: Filter, *, limit: int, af
     return ManyChips(tuple(chips), total, more)
 
 
-def _page(archive: Archive, wanted: Filter, room: int, after: str) -> Listing:
+def _page(archive: Archive, filter: Filter, room: int, after: str) -> Listing:
     """At least one chip is asked for: a full page must know whether there is more."""
-    return archive.list_chips(wanted, limit=max(1, room), after=after)
+    return archive.list_chips(filter, limit=max(1, room), after=after)

@@ -94,10 +94,10 @@ def northing(lat: Floats) -> Floats:
     return np.asarray(RADIUS_M * np.arcsinh(np.tan(phi)))
 
 
-def heat_map(snapshot: Snapshot, query: NDArray[np.float32], frame: Frame, wanted: Filter) -> NDArray[np.float32]:
+def heat_map(snapshot: Snapshot, query: NDArray[np.float32], frame: Frame, filter: Filter) -> NDArray[np.float32]:
     """The heat of a question, float32 [H, W]; NaN where no chip lies."""
     boxes, vectors = snapshot.arrays.boxes, snapshot.arrays.vectors
-    left = select(snapshot, wanted).rows
+    left = select(snapshot, filter).rows
     near = intersecting(boxes, frame.bbox_lonlat)
     rows = np.flatnonzero(near if left is None else near & left)
     usual = vectors[sample_rows(len(snapshot))] @ query

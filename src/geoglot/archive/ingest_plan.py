@@ -64,12 +64,12 @@ def list_sources(specs: Iterable[Spec], reach: Reach) -> Listing:
         if isinstance(spec, Source):
             sources.setdefault(spec.uri, spec)
             continue
-        found = find_sources(spec, reach=reach)
+        rasters = find_sources(spec, reach=reach)
         name = _absolute(spec)
         names.append(name)
         if _is_document(name):
-            documents[name] = tuple(source.uri for source in found)
-        for source in found:
+            documents[name] = tuple(source.uri for source in rasters)
+        for source in rasters:
             sources.setdefault(source.uri, source)
     if not sources:
         raise SourceError("nothing to index was given", hint="Name a folder, a raster, a glob or a STAC document.")
@@ -99,12 +99,12 @@ def make_plan(
         reach: What may be read.
         prune: Drop scenes that are no more.
     """
-    known = {info.uri: info.fingerprint for info in scenes}
+    indexed = {info.uri: info.fingerprint for info in scenes}
     marks, failed = _fingerprints(listing.sources, reach)
-    added = frozenset(marks.keys() - known.keys())
-    replaced = frozenset(uri for uri in marks.keys() & known.keys() if marks[uri] != known[uri])
+    added = frozenset(marks.keys() - indexed.keys())
+    replaced = frozenset(uri for uri in marks.keys() & indexed.keys() if marks[uri] != indexed[uri])
     listed = {source.uri for source in listing.sources}
-    removed = _gone(listing.specs, known.keys() - listed) | (known.keys() & set(dropped)) if prune else set()
+    removed = _gone(listing.specs, indexed.keys() - listed) | (indexed.keys() & set(dropped)) if prune else set()
     return Plan(
         todo=tuple(source for source in listing.sources if source.uri in added | replaced),
         added=added,

@@ -46,7 +46,6 @@ def option(
     default: Any = None,
     *,
     metavar: str | None = None,
-    most: int | None = None,
     keeps: Keeps | None = None,
     wire: Any = None,
 ) -> Any:
@@ -56,13 +55,10 @@ def option(
         help: A phrase without a capital and a full stop.
         default: When it is not given.
         metavar: What stands for the value on the command line; by default the type chooses.
-        most: Of a list, how many values over the network.
         keeps: Of a filter: its value and a snapshot -> which scenes it lets through, bool [S]. Only asked when given.
         wire: The type over the network, where the field's own says too little.
     """
-    return field(
-        default=default, metadata={"help": help, "metavar": metavar, "most": most, "keeps": keeps, "wire": wire}
-    )
+    return field(default=default, metadata={"help": help, "metavar": metavar, "keeps": keeps, "wire": wire})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +68,14 @@ class FilterRequest:
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
     bbox: tuple[float, ...] | None = option(
-        "only in this box: west, south, east, north in degrees; west > east crosses the antimeridian", most=6
+        "only in this box: west, south, east, north in degrees; west > east crosses the antimeridian"
     )
     intersects: dict[str, Any] | None = option("only where this GeoJSON geometry lies; not together with bbox")
     datetime: str | None = option("only scenes taken then: an RFC 3339 instant or interval, .. for open")
     gsd_min: float | None = option("finest ground sample distance, metres per pixel", metavar="M")
     gsd_max: float | None = option("coarsest ground sample distance, metres per pixel", metavar="M")
-    sensor: tuple[str, ...] = option("only these sensors", (), metavar="NAME", most=64)
-    scene: tuple[str, ...] = option("only these scenes: id, name or glob", (), metavar="NAME", most=64)
+    sensor: tuple[str, ...] = option("only these sensors", (), metavar="NAME")
+    scene: tuple[str, ...] = option("only these scenes: id, name or glob", (), metavar="NAME")
 
     def filter(self) -> Filter:
         """As a filter.
@@ -120,9 +116,9 @@ class SearchRequest(FilterRequest):
     """
 
     q: str = option("the question, in any language of the model; signed terms may be added up", "")
-    like: tuple[str, ...] = option("chip ids: more like these", (), metavar="CHIP_ID", most=16)
+    like: tuple[str, ...] = option("chip ids: more like these", (), metavar="CHIP_ID")
     image: tuple[str, ...] = option(
-        "pictures: more like these; over the network tokens from POST /pictures", (), metavar="FILE", most=16
+        "pictures: more like these; over the network tokens from POST /pictures", (), metavar="FILE"
     )
 
     @property

@@ -94,8 +94,8 @@ def _resized(images: Images, size: tuple[int, int]) -> Images:
 
     if images.shape[1:3] == size or not len(images):
         return images if len(images) else np.zeros((0, *size, 3), np.uint8)
-    wanted = (size[1], size[0])
-    return np.stack([np.asarray(Image.fromarray(i).resize(wanted, Image.Resampling.BICUBIC)) for i in images])
+    width_height = (size[1], size[0])
+    return np.stack([np.asarray(Image.fromarray(i).resize(width_height, Image.Resampling.BICUBIC)) for i in images])
 
 
 def closer_maps(encoder: DenseEncoder, chips: Images, scorer: Scorer, queries: Vectors) -> tuple[Scores, Scores]:
@@ -150,10 +150,10 @@ def _spots(matches: Sequence[Match], queries: Vectors, encoder: DenseEncoder, re
     spots: dict[str, Spot] = {}
     by_scene = sorted(matches, key=lambda match: match.scene.scene_id)
     for _, group in groupby(by_scene, key=lambda match: match.scene.scene_id):
-        mine = list(group)
-        with _opened(mine[0].scene, reach) as scene:
-            for at in range(0, len(mine), BATCH):
-                batch = mine[at : at + BATCH]
+        in_scene = list(group)
+        with _opened(in_scene[0].scene, reach) as scene:
+            for at in range(0, len(in_scene), BATCH):
+                batch = in_scene[at : at + BATCH]
                 windows = [match.chip.window for match in batch]
                 for match, spot in zip(batch, _look(scene, windows, scorer, queries, encoder), strict=True):
                     spots[match.chip.chip_id] = spot

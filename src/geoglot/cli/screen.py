@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import PurePath
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from geoglot.types import Match, Spot
 
@@ -145,11 +143,6 @@ def tell_unread(unread: Sequence[Unread]) -> None:
     """Name the scenes that a picture could not show."""
     for scene in unread:
         notes().print(f"Not drawn: {scene.scene}: {scene.reason}", style="yellow")
-
-
-def base_name(uri: str) -> str:
-    """The last part of a path or URL."""
-    return PurePath(unquote(urlsplit(uri).path) if uri.startswith(("http://", "https://")) else uri).name
 
 
 @contextmanager

@@ -89,16 +89,16 @@ def search(
 
     chosen = _format(format, output)
     question, terms = _question(text or [], request)
-    wanted = request.filter()
+    filter = request.filter()
     if within:
-        wanted = replace(wanted, polygon=read_region(within))
+        filter = replace(filter, polygon=read_region(within))
     if since or until:
-        wanted = replace(wanted, time=TimeRange.parse(since, until))
+        filter = replace(filter, time=TimeRange.parse(since, until))
     skip = _offset(offset, page, limit)
     opened = Archive.open(archive, load_encoder(model or _model_of(archive), definitions=definitions))
-    found = opened.search(terms, wanted, limit=limit, offset=skip, merge=not no_merge, point=candidates * point)
-    result = _shown(found, min_confidence, show_all)
-    _comment(found, result, wanted, skip)
+    answer = opened.search(terms, filter, limit=limit, offset=skip, merge=not no_merge, point=candidates * point)
+    result = _shown(answer, min_confidence, show_all)
+    _comment(answer, result, filter, skip)
     _deliver(result, question, chosen, output)
     _draw(result, question, preview, map_file)
 
@@ -152,41 +152,42 @@ def _model_of(archive: Path) -> str:
     return read_manifest(archive).model
 
 
-def _shown(found: SearchResult, least: float | None, show_all: bool) -> SearchResult:
-    """The result without near misses, unless they are wanted, and without what is too unlikely."""
-    if found.nothing_matches and not show_all:
-        return replace(found, matches=())
+def _shown(answer: SearchResult, least: float | None, show_all: bool) -> SearchResult:
+    """The result without near misses, unless they are asked for, and without what is too unlikely."""
+    if answer.nothing_matches and not show_all:
+        return replace(answer, matches=())
     if least is None:
-        return found
-    if not found.calibrated:
+        return answer
+    if not answer.calibrated:
         raise UsageError(
             "this model has no calibration, so no place has a confidence", hint="Leave --min-confidence out."
         )
-    return replace(found, matches=tuple(m for m in found.matches if m.confidence is not None and m.confidence >= least))
+    likely = (m for m in answer.matches if m.confidence is not None and m.confidence >= least)
+    return replace(answer, matches=tuple(likely))
 
 
-def _comment(found: SearchResult, shown: SearchResult, wanted: Filter, skip: int) -> None:
+def _comment(answer: SearchResult, shown: SearchResult, filter: Filter, skip: int) -> None:
     """Notes on the answer, on stderr."""
     from geoglot.cli.screen import notes, plural, say, seconds
 
-    if wanted.bbox and wanted.bbox.crosses_antimeridian:
+    if filter.bbox and filter.bbox.crosses_antimeridian:
         say("The box runs east over the antimeridian (west > east).")
-    for count, lack in ((found.undated, "has no date"), (found.unplaced, "has no place on the earth")):
+    for count, lack in ((answer.undated, "has no date"), (answer.unplaced, "has no place on the earth")):
         if count:
             say(f"Left out: {plural(count, 'scene')} that {lack if count == 1 else lack.replace('has', 'have')}.")
-    if not found.total:
+    if not answer.total:
         notes().print("Nothing to search: the archive holds no chip that the filters let through.", style="bold")
-    elif found.nothing_matches:
-        near = " Nearest misses:" if shown.matches else " --all shows the nearest misses." if found.matches else ""
+    elif answer.nothing_matches:
+        near = " Nearest misses:" if shown.matches else " --all shows the nearest misses." if answer.matches else ""
         notes().print(f"Nothing matches.{near}", style="bold")
     elif not shown.matches:
         notes().print(
-            "Nothing on this page." if skip and not found.matches else "Nothing is that likely.", style="bold"
+            "Nothing on this page." if skip and not answer.matches else "Nothing is that likely.", style="bold"
         )
-    if not found.calibrated:
+    if not answer.calibrated:
         say("Not calibrated for this model: places are ranked, but it cannot say how likely one is right.")
-    how = "all compared" if found.path == "exact" else f"{found.considered:,} compared through the index"
-    say(f"{plural(found.total, 'chip')} searched ({how}) in {seconds(found.elapsed_s)}.")
+    how = "all compared" if answer.path == "exact" else f"{answer.considered:,} compared through the index"
+    say(f"{plural(answer.total, 'chip')} searched ({how}) in {seconds(answer.elapsed_s)}.")
 
 
 def _deliver(result: SearchResult, question: str, format: str, output: Path | None) -> None:

@@ -1,8 +1,8 @@
 """The members of an uncompressed tar and where their bytes lie: enough for random access to WebDataset shards.
 
-Nothing is extracted, no link followed, no name used as a path. The standard library's reader builds an object with a
-dozen fields a member and keeps them all; a shard of a five-million-pair corpus wants four numbers. Layout: POSIX.1-1988
-ustar, GNU long names ("L") and binary sizes, POSIX.1-2001 extended headers ("x", only path and size are read).
+Nothing is extracted, no link followed, no name used as a path. The standard library's reader ends in silence at a
+header that is damaged or cut off, and reads an extended header of any size into memory. Layout: POSIX.1-1988 ustar, GNU
+long names ("L") and binary sizes, POSIX.1-2001 extended headers ("x", only path and size are read).
 """
 
 from __future__ import annotations

@@ -56,8 +56,8 @@ class Kept:
         """The file of one block."""
         digest = hashlib.sha256(f"{type(encoder).__name__}|{encoder.card.image_px}".encode())
         for sample in block:
-            found = sample.image.stat()
-            digest.update(f"|{sample.image.resolve()}|{found.st_size}|{found.st_mtime_ns}".encode())
+            status = sample.image.stat()
+            digest.update(f"|{sample.image.resolve()}|{status.st_size}|{status.st_mtime_ns}".encode())
         return self.folder / "embeddings" / encoder.card.fingerprint / f"{digest.hexdigest()[:32]}.npy"
 
     def read(self, path: Path, shape: tuple[int, int]) -> Vectors | None:
@@ -94,11 +94,11 @@ def encode_samples(
     paths = [kept.path(encoder, block) if kept else None for block in blocks]
     missing = []
     for number, (block, path) in enumerate(zip(blocks, paths, strict=True)):
-        known = kept.read(path, (len(block), encoder.card.dim)) if kept and path else None
-        if known is None:
+        vectors = kept.read(path, (len(block), encoder.card.dim)) if kept and path else None
+        if vectors is None:
             missing.append(number)
         else:
-            out[number * BLOCK : number * BLOCK + len(block)] = known
+            out[number * BLOCK : number * BLOCK + len(block)] = vectors
     done = len(samples) - sum(len(blocks[number]) for number in missing)
     for number, pixels in _ahead(encoder, blocks, missing):
         vectors = encoder.encode_images(pixels)

@@ -23,7 +23,7 @@ from geoglot.errors import TooLargeError
 from geoglot.evaluation.embeddings import encode_known
 from geoglot.evaluation.map_filters import median
 from geoglot.evaluation.metrics import bootstraps
-from geoglot.evaluation.number import Number
+from geoglot.evaluation.report import Number
 from geoglot.evaluation.selo import RELEASED, Constants, selo_scores
 from geoglot.imagery.grid import SIDES_PX, ScaleGrid, fitting_sides
 from geoglot.imagery.scene import open_scene

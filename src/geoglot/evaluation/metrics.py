@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from geoglot.evaluation.number import Interval
 from geoglot.evaluation.ranks import TIE
+from geoglot.evaluation.report import Interval
 
 Scores = NDArray[np.float32]
 Rows = NDArray[np.int64]

@@ -22,8 +22,8 @@ from geoglot.data.glossary import LANGUAGES
 from geoglot.data.samples import Sample
 from geoglot.errors import UsageError
 from geoglot.evaluation.embeddings import encode_known
-from geoglot.evaluation.number import Number
 from geoglot.evaluation.questions import prompts, question_retrieval, zero_shot
+from geoglot.evaluation.report import Number
 from geoglot.evaluation.retrieval import retrieve, rows_task
 from geoglot.models.encoder import DualEncoder, Vectors
 

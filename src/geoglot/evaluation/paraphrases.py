@@ -30,7 +30,7 @@ from geoglot.data.samples import Sample
 from geoglot.errors import UnknownNameError, UsageError
 from geoglot.evaluation.embeddings import encode_known, unknown
 from geoglot.evaluation.metrics import bootstrap
-from geoglot.evaluation.number import Interval, Number
+from geoglot.evaluation.report import Interval, Number
 from geoglot.models.encoder import DualEncoder, Vectors
 
 FORMS = ("plain", "order", "negation")

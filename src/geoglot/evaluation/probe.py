@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from geoglot.errors import UsageError
 from geoglot.evaluation.metrics import bootstrap
-from geoglot.evaluation.number import Number
+from geoglot.evaluation.report import Number
 from geoglot.models.encoder import Vectors
 
 Labels = NDArray[np.int64]

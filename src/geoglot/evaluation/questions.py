@@ -20,7 +20,7 @@ from geoglot.data.samples import Sample
 from geoglot.errors import UnknownNameError
 from geoglot.evaluation.embeddings import encode_known, encode_samples
 from geoglot.evaluation.metrics import bootstrap, precision_at, top1
-from geoglot.evaluation.number import Number
+from geoglot.evaluation.report import Number
 from geoglot.models.encoder import DualEncoder, Vectors
 
 DEPTH = 10

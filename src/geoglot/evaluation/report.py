@@ -9,12 +9,87 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
 from typing import Literal
 
-from geoglot.evaluation.number import Number
-from geoglot.evaluation.published import Published, beside
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """One result.
+
+    Attributes:
+        protocol: Its name in docs/reference/protocols.md; numbers of different protocols are not comparable.
+        metric: What was measured, for example "top1".
+        value: Percent.
+        interval: 95 % bootstrap interval, or None where no resampling is defined.
+        count: Images.
+        model, fingerprint: Of what.
+        dataset, split, source: On what: name in the catalogue, part, and the layout and file it was read from.
+        texts: Captions, prompts or questions.
+        seed: Of everything random behind the number, the bootstrap included.
+        limit: Set when only so many images were looked at; then the number is a dry look, not a result.
+        tied: The value if every tie had gone the model's way, where the metric has ties.
+        notes: What else a reader must know, in sentences.
+        parts: Of an average: the metrics, data sets or classes of the same report that it is the mean of.
+    """
+
+    protocol: str
+    metric: str
+    value: float
+    interval: Interval | None
+    count: int
+    model: str = ""
+    fingerprint: str = ""
+    dataset: str = ""
+    split: str = ""
+    source: str = ""
+    texts: int = 0
+    seed: int = 0
+    limit: int | None = None
+    tied: float | None = None
+    notes: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One published number, percent, and where it stands."""
+
+    protocol: str
+    dataset: str
+    metric: str
+    model: str
+    value: float
+    source: str
+    note: str
+
+
+@cache
+def published() -> tuple[Published, ...]:
+    """All of them, in the file's order."""
+    raw = tomllib.loads(resources.files(__package__).joinpath("published.toml").read_text("utf-8"))
+    numbers = []
+    for table in raw["table"]:
+        heads = [column.split() for column in table["columns"]]
+        for model, values, source in table["rows"]:
+            for (dataset, metric), value in zip(heads, values, strict=True):
+                if not math.isnan(value):
+                    note = table.get("note", "")
+                    numbers.append(Published(table["protocol"], dataset, metric, model, float(value), source, note))
+    return tuple(numbers)
+
+
+def beside(protocol: str, datasets: frozenset[str], metrics: frozenset[str]) -> tuple[Published, ...]:
+    """Those that a table of this protocol, with these data sets and metrics, may show."""
+    return tuple(p for p in published() if p.protocol == protocol and p.dataset in datasets and p.metric in metrics)
+
 
 Format = Literal["table", "json", "csv", "md"]
 FORMATS: tuple[Format, ...] = ("table", "json", "csv", "md")
@@ -102,12 +177,12 @@ def _found(protocol: str, shared: str, columns: Sequence[str], across: bool) -> 
 
 
 def _notes(group: Sequence[Number]) -> tuple[str, ...]:
-    told = {f"{n.dataset}: read as {n.source}" for n in group if n.source}
-    told |= {f"{n.model} on {n.dataset}: {note}" for n in group for note in n.notes}
+    facts = {f"{n.dataset}: read as {n.source}" for n in group if n.source}
+    facts |= {f"{n.model} on {n.dataset}: {note}" for n in group for note in n.notes}
     tied = [n for n in group if n.tied is not None and n.tied - n.value > 0.005]
     kinder = "would be {:.2f} if every tie went its way"
     notes = [f"{n.model}: {n.dataset} {n.metric} {n.value:.2f} {kinder.format(n.tied)}" for n in tied]
-    return (*sorted(told), *_averages(group), *notes)
+    return (*sorted(facts), *_averages(group), *notes)
 
 
 def _averages(group: Sequence[Number]) -> list[str]:
@@ -137,8 +212,8 @@ def _json(numbers: Sequence[Number]) -> str:
 def beside_all(numbers: Sequence[Number]) -> list[Published]:
     """Published numbers of the protocols, data sets and metrics that occur."""
     keys = {(n.protocol, n.dataset, n.metric) for n in numbers}
-    wanted = dict.fromkeys((protocol, dataset, metric) for protocol, dataset, metric in sorted(keys))
-    return [one for p, d, m in wanted for one in beside(p, frozenset({d}), frozenset({m}))]
+    tables = dict.fromkeys((protocol, dataset, metric) for protocol, dataset, metric in sorted(keys))
+    return [one for p, d, m in tables for one in beside(p, frozenset({d}), frozenset({m}))]
 
 
 _COLUMNS = (

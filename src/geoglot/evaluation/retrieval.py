@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from geoglot.data.samples import Sample
 from geoglot.evaluation.embeddings import encode_known, encode_samples, unknown
 from geoglot.evaluation.metrics import bootstraps
-from geoglot.evaluation.number import Number
 from geoglot.evaluation.ranks import Pairs, both_ranks
+from geoglot.evaluation.report import Number
 from geoglot.models.encoder import DualEncoder, Vectors
 
 SKYSCRIPT_PREFIX = "a satellite image. "

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geoglot.data.segmentation import IGNORED, SegmentationSet
 from geoglot.errors import UsageError
 from geoglot.evaluation.metrics import bootstraps
-from geoglot.evaluation.number import Interval
+from geoglot.evaluation.report import Interval
 
 Bytes = NDArray[np.uint8]
 

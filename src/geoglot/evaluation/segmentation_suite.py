@@ -7,7 +7,7 @@ from pathlib import Path
 
 from geoglot.data.segmentation import SegmentationSet, open_segmentation
 from geoglot.errors import SourceError
-from geoglot.evaluation.number import Number
+from geoglot.evaluation.report import Number
 from geoglot.evaluation.segmentation import Predict, SegmentationScore, mean_iou
 from geoglot.evaluation.segmentation_protocols import PUBLISHED, our_predict, published_predict
 from geoglot.models.encoder import DenseEncoder, DualEncoder, dense

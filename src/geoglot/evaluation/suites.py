@@ -21,10 +21,10 @@ from geoglot.errors import SourceError, UnknownNameError, UsageError
 from geoglot.evaluation.embeddings import Kept, encode_known, encode_samples
 from geoglot.evaluation.localization import Mode, localization
 from geoglot.evaluation.multilingual import in_all_languages, translated_retrieval
-from geoglot.evaluation.number import Number
 from geoglot.evaluation.paraphrases import paraphrased
 from geoglot.evaluation.probe import TRAIN_SHARE, Labels, few_shot, linear_probe, split_by_class
 from geoglot.evaluation.questions import questions
+from geoglot.evaluation.report import Number
 from geoglot.evaluation.retrieval import Task, dedup_task, equivalent_task, retrieve, rows_task
 from geoglot.evaluation.segmentation_suite import SEGMENTING, open_masks, segmentation_numbers
 from geoglot.evaluation.zero_shot import classify, label_numbers, rs5m_classes, skyscript_classes

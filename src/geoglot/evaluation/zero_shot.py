@@ -25,7 +25,7 @@ from geoglot.data.benchmarks.schema import Benchmark
 from geoglot.errors import UsageError
 from geoglot.evaluation.embeddings import encode_known, encode_lengths, unknown
 from geoglot.evaluation.metrics import bootstraps, class_ranks, mean_class
-from geoglot.evaluation.number import Number
+from geoglot.evaluation.report import Number
 from geoglot.models.encoder import DualEncoder, Vectors
 
 NEVER = np.iinfo(np.int64).max

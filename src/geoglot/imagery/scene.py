@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -75,6 +75,11 @@ def open_scene(
     except BaseException:
         dataset.close()
         raise
+
+
+BandReader = Callable[[Any, tuple[int, ...], str], tuple[NDArray[Any], NDArray[np.bool_]] | None]
+"""An open rasterio dataset, the bands to read and "nearest" or "bilinear" -> values [bands, H, W] and what of them is
+there [H, W]; None where nothing is."""
 
 
 class Scene:
@@ -165,6 +170,27 @@ class Scene:
         if frame is None:
             return Chip(name, self.info.scene_id, window)
         return Chip(name, self.info.scene_id, window, frame.side_m, frame.bbox_lonlat, frame.footprint_lonlat)
+
+    @property
+    def overviews(self) -> tuple[int, ...]:
+        """Factors by which the file holds its pixels made smaller, ascending."""
+        return tuple(self._dataset.overviews(1))
+
+    def read_with(self, read: BandReader) -> Pixels | None:
+        """Pixels that another reader takes out of the open raster, for readers that warp; None where it finds none.
+
+        Args:
+            read: Given the raster, the bands to read and how to resample; see BandReader.
+
+        Raises:
+            UnreadableSceneError: The pixels are damaged.
+        """
+        part = read(self._dataset, self._chosen.bands, "bilinear" if self._chosen.palette is None else "nearest")
+        if part is None:
+            return None
+        values, valid = part
+        valid = valid & self._finite(values)
+        return Pixels(self.rendering.rgb(values, valid), valid)
 
     @cached_property
     def rendering(self) -> Rendering:

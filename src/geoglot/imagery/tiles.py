@@ -52,22 +52,22 @@ def zooms(gsd_m: float, width: int, height: int) -> tuple[int, int]:
 class Renderings:
     """How scenes become RGB, remembered by file and fingerprint; the stretch is fitted once. Safe between threads."""
 
-    _known: OrderedDict[tuple[str, str], Rendering] = field(default_factory=OrderedDict)
+    _renderings: OrderedDict[tuple[str, str], Rendering] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def settle(self, scene: Scene) -> None:
         """Give a scene the rendering that was found before, or remember the one it finds now."""
         key = (scene.info.uri, scene.info.fingerprint)
         with self._lock:
-            known = self._known.get(key)
-        if known is not None:
-            scene.rendering = known
+            rendering = self._renderings.get(key)
+        if rendering is not None:
+            scene.rendering = rendering
             return
-        found = scene.rendering
+        rendering = scene.rendering
         with self._lock:
-            self._known[key] = found
-            if len(self._known) > RENDERINGS:
-                self._known.popitem(last=False)
+            self._renderings[key] = rendering
+            if len(self._renderings) > RENDERINGS:
+                self._renderings.popitem(last=False)
 
 
 @contextmanager
@@ -91,16 +91,16 @@ def scene_tile(scene: Scene, z: int, x: int, y: int) -> Pixels | None:
     check_tile(z, x, y)
     if scene.info.gsd_m is None:
         raise UsageError(f"scene {scene.info.name!r} has no georeference", hint="Look at its thumbnail.")
-    how = "nearest" if scene._chosen.palette is not None else "bilinear"
-    with _reader(scene._dataset, scene.info.uri) as reader:
-        if not reader.tile_exists(x, y, z):
-            return None
-        _check_cost(scene, z)
-        bands = tuple(scene._chosen.bands)
-        image = reader.tile(x, y, z, tilesize=TILE_PX, indexes=bands, resampling_method=how, reproject_method=how)
-    values = np.asarray(image.array.data)
-    valid = (np.asarray(image.mask) > 0) & scene._finite(values)
-    return Pixels(scene.rendering.rgb(values, valid), valid)
+
+    def warped(dataset: Any, bands: tuple[int, ...], how: str) -> tuple[NDArray[Any], NDArray[np.bool_]] | None:
+        with _reader(dataset, scene.info.uri) as reader:
+            if not reader.tile_exists(x, y, z):
+                return None
+            _check_cost(scene, z)
+            image = reader.tile(x, y, z, tilesize=TILE_PX, indexes=bands, resampling_method=how, reproject_method=how)
+        return np.asarray(image.array.data), np.asarray(image.mask) > 0
+
+    return scene.read_with(warped)
 
 
 def _check_cost(scene: Scene, z: int) -> None:
@@ -110,8 +110,8 @@ def _check_cost(scene: Scene, z: int) -> None:
     latitude = 0.0 if info.bbox_lonlat is None else (info.bbox_lonlat.south + info.bbox_lonlat.north) / 2
     ground_m = EARTH_M / 2**z * max(math.cos(math.radians(latitude)), 0.01)
     pixels = min(ground_m / info.gsd_m, info.width) * min(ground_m / info.gsd_m, info.height)
-    wanted = ground_m / info.gsd_m / TILE_PX
-    shrinks = [factor for factor in (1, *scene._dataset.overviews(1)) if factor <= max(1.0, wanted)]
+    shrink = ground_m / info.gsd_m / TILE_PX
+    shrinks = [factor for factor in (1, *scene.overviews) if factor <= max(1.0, shrink)]
     if pixels / max(shrinks) ** 2 > MAX_SOURCE_PIXELS:
         raise TooLargeError(
             f"scene {info.name!r} has too few overviews for zoom {z}: {pixels / max(shrinks) ** 2:,.0f} pixels would "
@@ -132,12 +132,6 @@ def encode(pixels: Pixels, format: str, side: int | None = None) -> bytes:
     options: dict[str, Any] = {"quality": 80, "method": 2} if format == "webp" else {"compress_level": 1}
     image.save(stream, format.upper(), **options)
     return stream.getvalue()
-
-
-def empty_tile() -> bytes:
-    """A transparent square."""
-    nothing = np.zeros((TILE_PX, TILE_PX), np.bool_)
-    return encode(Pixels(np.zeros((TILE_PX, TILE_PX, 3), np.uint8), nothing), "png")
 
 
 def raster_tile(file: Path, z: int, x: int, y: int, band: int = 1) -> bytes | None:

@@ -88,8 +88,8 @@ class Scorer:
         """
         exact = vectors.astype(np.float64)
         counts = (queries @ self.prompts.T < self.calibration.alike).astype(np.float64).T  # [K, Q]
-        against, wanted = exact @ self.prompts.astype(np.float64).T, exact @ queries.astype(np.float64).T
-        return log_odds(wanted, against, counts, self.calibration.temperature)
+        against, cosines = exact @ self.prompts.astype(np.float64).T, exact @ queries.astype(np.float64).T
+        return log_odds(cosines, against, counts, self.calibration.temperature)
 
     def place_scores(self, features: Vectors, queries: Vectors) -> Vectors:
         """Margins of the places of images, unit vectors [..., D] -> float32 [..., Q]; T times cosine when K = 0."""
@@ -118,20 +118,20 @@ class Scorer:
 
 
 def log_odds(
-    wanted: NDArray[Float], against: NDArray[Float], counts: NDArray[Float], temperature: float
+    cosines: NDArray[Float], against: NDArray[Float], counts: NDArray[Float], temperature: float
 ) -> NDArray[Float]:
     """T * cosine of a query, less the log-sum-exp of T * cosines of what speaks against it.
 
     Args:
-        wanted: Cosines with the queries [N, Q].
-        against: Cosines with other words [N, K], K > 0.
+        cosines: With the queries [N, Q].
+        against: With other words [N, K], K > 0.
         counts: Weight of each other word against each query [K, Q], 0 or 1.
         temperature: T.
     """
     scaled = temperature * against
     top = scaled.max(axis=1, keepdims=True)
     mass = np.exp(scaled - top) @ counts
-    return np.asarray(temperature * wanted - top - np.log(mass + SMALLEST_MASS), dtype=wanted.dtype)
+    return np.asarray(temperature * cosines - top - np.log(mass + SMALLEST_MASS), dtype=cosines.dtype)
 
 
 def standardised(

@@ -95,7 +95,7 @@ def serve(pool: ArchivePool, settings: Settings, host: str, port: int) -> None:
         import uvicorn
     except ImportError as error:
         raise MissingExtraError("the server", "serve") from error
-    from geoglot.server.middleware import log_json
+    from geoglot.server.json_log import log_json
 
     log_json()
     _return_memory()

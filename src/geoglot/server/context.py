@@ -22,7 +22,7 @@ from geoglot.imagery.tiles import Renderings
 from geoglot.server.archives import ArchivePool
 from geoglot.server.errors import complaint
 from geoglot.server.jobs import JobBoard
-from geoglot.server.middleware import Metrics
+from geoglot.server.metrics import Metrics
 from geoglot.server.settings import Settings
 from geoglot.server.stac import Documents
 from geoglot.tasks.registry import Task, find_task

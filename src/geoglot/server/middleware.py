@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import logging
 import secrets
-import sys
 import threading
 import time
-from datetime import UTC, datetime
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from geoglot.errors import GeoglotError, KeyNeededError, NotAllowedError, TooLargeError, TooManyError
 from geoglot.server.errors import answer_error
+from geoglot.server.metrics import Metrics
 from geoglot.server.settings import Settings, digest
 
 OPEN_PATHS = frozenset({"/health", "/ready"})
@@ -30,25 +26,6 @@ COOKIE = "geoglot_key"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLIENTS = 10_000
 _log = logging.getLogger("geoglot.server.access")
-
-
-class Metrics:
-    """Counters of one server, in a registry of their own."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        names = ("method", "route", "status")
-        self.requests = Counter("geoglot_requests_total", "Requests answered.", names, registry=self.registry)
-        buckets = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-        self.seconds = Histogram(
-            "geoglot_request_seconds", "Time to the last byte.", ("route",), buckets=buckets, registry=self.registry
-        )
-        self.busy = Gauge("geoglot_requests_in_progress", "Requests under way.", registry=self.registry)
-        self.chips = Gauge("geoglot_chips", "Chips of an archive.", ("collection",), registry=self.registry)
-        self.usable = Gauge(
-            "geoglot_archive_usable", "1 when it can be asked.", ("collection",), registry=self.registry
-        )
-        self.jobs = Gauge("geoglot_jobs", "Jobs by state.", ("state",), registry=self.registry)
 
 
 class Pace:
@@ -214,32 +191,3 @@ def _cookie(headers: Headers) -> str:
     except CookieError:
         return ""
     return cookies[COOKIE].value if COOKIE in cookies else ""
-
-
-class JsonLines(logging.Formatter):
-    """A log record as one line of JSON, with what was given as `extra`."""
-
-    _usual = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message"}
-
-    def format(self, record: logging.LogRecord) -> str:
-        """See logging."""
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line |= {name: value for name, value in record.__dict__.items() if name not in self._usual}
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
-
-
-def log_json(level: int = logging.INFO) -> None:
-    """Send the logs of geoglot and of uvicorn to stderr as JSON lines."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    for name in ("geoglot.server", "uvicorn"):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level)

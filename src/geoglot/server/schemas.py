@@ -20,12 +20,14 @@ from geoglot.errors import UsageError
 LIMIT, MOST = 10, 10_000
 Text = Annotated[str, Field(max_length=2000)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Names = list[Annotated[str, Field(max_length=8000)]]
+Names = Annotated[list[Annotated[str, Field(max_length=8000)]], Field(max_length=100)]
+Numbers = Annotated[list[Number], Field(max_length=6)]
 Limit = Annotated[int, AfterValidator(lambda value: min(value, MOST)), Field(ge=1)]
 """STAC: a larger limit is not an error, the answer is only shorter."""
 Token = Annotated[str | None, Field(max_length=100_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Ids = list[Annotated[str, Field(max_length=100)]] | None
+Ids = Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=10_000)] | None
+"""Chip ids, of which a body of 1 MB holds no more."""
 
 BODY: dict[Any, Any] = {
     str: Text,
@@ -37,7 +39,7 @@ BODY: dict[Any, Any] = {
     bool: bool,
     tuple[str, ...]: Names,
     tuple[str, ...] | None: Names | None,
-    tuple[float, ...] | None: list[Number] | None,
+    tuple[float, ...] | None: Numbers | None,
     dict[str, Any] | None: dict[str, Any] | None,
 }
 """Type of a request's field -> type in a body."""
@@ -56,8 +58,8 @@ R = TypeVar("R")
 class ItemSearch(SearchRequest):
     """Item search: which chips, of which archives, and which page of them."""
 
-    ids: tuple[str, ...] | None = option("only these chips", most=10_000, wire=Ids)
-    collections: tuple[str, ...] | None = option("only these archives", most=100)
+    ids: tuple[str, ...] | None = option("only these chips", wire=Ids)
+    collections: tuple[str, ...] | None = option("only these archives")
     limit: int = option(f"items on a page; {MOST:,} at most", LIMIT, wire=Limit)
     token: str | None = option("from the `next` link", wire=Token)
     min_confidence: float = option("with a question: leave out what is less likely", 0.0, wire=Share)
@@ -131,8 +133,7 @@ def _model(kind: type[Any], *, as_text: bool, only: frozenset[str] = frozenset()
 def _wire(one: RequestField[Any], kind: Any) -> tuple[Any, Any]:
     """A field's type and facts for pydantic."""
     help, default = one.metadata["help"], [] if one.default == () else one.default
-    most = None if kind == QUERY[tuple[float, ...] | None] else one.metadata["most"]
-    return kind, Field(default, description=f"{help[0].upper()}{help[1:]}.", max_length=most)
+    return kind, Field(default, description=f"{help[0].upper()}{help[1:]}.")
 
 
 def _parsed(kind: type[Any], sent: Mapping[str, Any]) -> dict[str, Any]:

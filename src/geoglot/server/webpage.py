@@ -43,7 +43,7 @@ class Basemap:
                 f"basemap {self.url!r} lacks {' and '.join(missing)}", hint="https://tiles.example.org/{z}/{x}/{y}.png"
             )
         if not self.credit.strip():
-            raise UsageError("the basemap names nobody", hint="Name whom its licence asks for: --basemap-credit")
+            raise UsageError("the basemap has no credit", hint="Name whom its licence asks for: --basemap-credit")
 
     @property
     def origin(self) -> str:

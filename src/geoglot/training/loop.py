@@ -266,6 +266,7 @@ class _Run:
             "epoch": round(self.step / self.per_epoch, 4),
             "loss": sum(values.values()),
             **values,
+            **self.objective.measures(self.outputs),
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "grad_norm": float(last.norm),
             **({"scale": float(self.outputs["scale"])} if "scale" in self.outputs else {}),

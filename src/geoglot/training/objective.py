@@ -97,6 +97,10 @@ class Objective(nn.Module):
         """The first term's value for a model that guesses, with `rows` images in the joint batch; None: unknown."""
         return None
 
+    def measures(self, outputs: Outputs) -> dict[str, float]:
+        """Numbers of a batch for the log, beside the terms that are minimised."""
+        return {}
+
     def before_step(self, step: int) -> None:
         """Before each optimiser step, when gradients are there."""
 

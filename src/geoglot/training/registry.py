@@ -1,14 +1,13 @@
 """Recipes by name, and how one is started from files. Light: a recipe's module is imported when it is run.
 
-A recipe is a module with `Config` (a frozen dataclass), `run(config, data, out, on_progress)` and `smoke(config)`
-or, where it draws a world of its own, `smoke(config, out)`.
+A recipe is a module with `Config` (a frozen dataclass), `run(config, data, out, on_progress)` and `smoke(config, out)`:
+the config of a few steps on a drawn world below `out`.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,12 +68,11 @@ def run_recipe(
     if like and recipe not in (None, facts["recipe"]):
         raise UsageError(f"{like} is a run of {facts['recipe']}, not of {recipe}")
     module = load_recipe(name)
-    made: Any = load_config(module.Config, config) if config else from_table(module.Config, facts["config"])
+    settings: Any = load_config(module.Config, config) if config else from_table(module.Config, facts["config"])
     if smoke:
-        made = module.smoke(made, out) if "out" in signature(module.smoke).parameters else module.smoke(made)
-    more = {"on_progress": on_progress} if "on_progress" in signature(module.run).parameters else {}
-    left: Path = module.run(made, data, out, **more)
-    return left
+        settings = module.smoke(settings, out)
+    result: Path = module.run(settings, data, out, on_progress)
+    return result
 
 
 def load_recipe(name: str) -> Any:

@@ -35,11 +35,11 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
     """
     names = dict(model.named_parameters())
     for pattern in patterns:
-        found = [name for name in names if fnmatchcase(name, pattern)]
-        if not found:
+        matching = [name for name in names if fnmatchcase(name, pattern)]
+        if not matching:
             first = next(iter(names))
             raise UsageError(f"freeze pattern {pattern!r} matches no parameter", hint=f"The first is {first}.")
-        for name in found:
+        for name in matching:
             names[name].requires_grad_(False)
     if not any(p.requires_grad for p in names.values()):
         raise UsageError("every parameter is frozen: there is nothing to train")
@@ -118,16 +118,16 @@ def checkpoint_blocks(model: nn.Module) -> int:
     Raises:
         UsageError: No such stack.
     """
-    found = [
+    blocks = [
         module
         for name, module in model.named_modules()
         if len(parts := name.split(".")) > 1 and parts[-1].isdigit() and parts[-2] in STACKS
     ]
-    for module in found:
+    for module in blocks:
         module.forward = partial(checkpoint, module.forward, use_reentrant=False)
-    if not found:
-        raise UsageError(f"checkpoint_activations found no blocks named {', '.join(sorted(STACKS))}")
-    return len(found)
+    if not blocks:
+        raise UsageError(f"checkpoint_activations blocks no blocks named {', '.join(sorted(STACKS))}")
+    return len(blocks)
 
 
 class MovingAverage:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import tomllib
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
+
 from geoglot.data.benchmarks.caption_layouts import captions_csv, gaia, karpathy, nwpu, yuan
 from geoglot.data.benchmarks.class_layouts import class_folders, jsonl, labels_csv
 from geoglot.data.benchmarks.localization_layouts import air_slt
 from geoglot.data.benchmarks.schema import SPLITS, Benchmark, Entry, Found, Place, Reader, Request
-from geoglot.data.benchmarks.unions import read_union
+from geoglot.data.phash import hash_files, look_alikes
 from geoglot.errors import SourceError, UnknownNameError, UsageError
 
 READERS: dict[str, Reader] = {
@@ -62,11 +64,11 @@ def read_benchmark(name: str, root: Path, *, split: str | None = None, partial: 
     split = split or entry.split
     for place in entry.places:
         if place.layout == "union":
-            return read_union(entry, place, lambda part, of: read_benchmark(part, root, split=of, partial=partial))
+            return _read_union(entry, place, lambda part, of: read_benchmark(part, root, split=of, partial=partial))
         if (file := _locate(root, place, split)) is not None:
             asked = SPLITS.get(split, split) if place.layout in {"karpathy", "nwpu", "jsonl"} else split
-            found = READERS[place.layout](Request(file, root, asked, place))
-            return _checked(entry, found, split, f"{place.layout} {file.relative_to(root)}", partial)
+            content = READERS[place.layout](Request(file, root, asked, place))
+            return _checked(entry, content, split, f"{place.layout} {file.relative_to(root)}", partial)
     raise _absent(entry, root, split)
 
 
@@ -83,11 +85,11 @@ def _locate(root: Path, place: Place, split: str) -> Path | None:
 
 
 def _absent(entry: Entry, root: Path, split: str) -> SourceError:
-    wanted = [place.path.format(split=split) + _with_images(place) for place in entry.places]
+    paths = [place.path.format(split=split) + _with_images(place) for place in entry.places]
     return SourceError(
         f"{entry.title} ({entry.name!r}, split {split}) is not in {root}",
         hint=f"Get it from {entry.page} (licence: {entry.licence}) and unpack it so that one of these is there: "
-        + "; ".join(f"{root}/{path}" for path in wanted),
+        + "; ".join(f"{root}/{path}" for path in paths),
     )
 
 
@@ -118,11 +120,11 @@ def _count_problem(entry: Entry, found: Found, split: str) -> list[str]:
 def _class_problems(entry: Entry, found: Found) -> list[str]:
     if not entry.classes:
         return []
-    known = class_names(entry.classes)
-    spellings = {_fold(spelling): names[0] for names in known for spelling in names}
+    classes = class_names(entry.classes)
+    spellings = {_fold(spelling): names[0] for names in classes for spelling in names}
     strange = [name for name in found.classes if _fold(name) not in spellings]
     seen = {spellings[_fold(name)] for name in found.classes if _fold(name) in spellings}
-    lacking = [names[0] for names in known if names[0] not in seen]
+    lacking = [names[0] for names in classes if names[0] not in seen]
     problems = [f"no class of {entry.title}: {', '.join(strange)}"] if strange else []
     return problems + ([f"classes without images: {', '.join(lacking)}"] if lacking else [])
 
@@ -154,6 +156,24 @@ def limited(benchmark: Benchmark, limit: int) -> Benchmark:
     return replace(benchmark, samples=tuple(benchmark.samples[i] for i in rows), polygons=polygons)
 
 
-def class_counts(benchmark: Benchmark) -> Counter[str]:
-    """Images of each class."""
-    return Counter(str(sample.label) for sample in benchmark.samples)
+def _read_union(entry: Entry, place: Place, read: Callable[[str, str], Benchmark]) -> Benchmark:
+    """RET-2 and RET-3: join the parts' train splits, without the images that a test split of a part also shows.
+
+    Hashes every image of train and test, about a millisecond each.
+
+    Args:
+        entry: The union's description.
+        place: Names the parts.
+        read: Set and split -> the set; raises SourceError when it is not there.
+    """
+    train = [read(name, "train") for name in place.parts]
+    test = [read(name, "test") for name in place.parts]
+    samples = [sample for part in train for sample in part.samples]
+    leaks = look_alikes(
+        hash_files([sample.image for sample in samples]),
+        hash_files([sample.image for part in test for sample in part.samples]),
+    )
+    clean = tuple(sample for sample, leak in zip(samples, leaks, strict=True) if not leak)
+    notes = [note for part in (*train, *test) for note in part.notes]
+    notes.append(f"{int(np.count_nonzero(leaks)):,} of {len(samples):,} images left out: they look like a test image")
+    return Benchmark(entry, clean, (), None, "train", " + ".join(part.source for part in train), tuple(notes))

@@ -28,7 +28,6 @@ class Place:
         label: class_folders: the "first" or the "last" folder below `path` is the class.
         pattern: class_folders: which files are images of the set.
         parts: union: names of the sets.
-        memory: No file of this layout was seen when its reader was written.
     """
 
     layout: str
@@ -38,7 +37,6 @@ class Place:
     label: str = "first"
     pattern: str = "*"
     parts: tuple[str, ...] = ()
-    memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,12 +180,12 @@ class _Build:
         if not self.out.exists() or not any(self.out.iterdir()):
             return False
         if (self.out / MANIFEST).is_file():
-            found = _json(self.out / MANIFEST).get("mark")
+            earlier = _json(self.out / MANIFEST).get("mark")
         elif (self.out / PART).is_file():
-            found = next(iter(_whole_lines(self.out / PART)), {}).get("mark")
+            earlier = next(iter(_whole_lines(self.out / PART)), {}).get("mark")
         else:
-            found = None
-        if found != mark:
+            earlier = None
+        if earlier != mark:
             raise StorageError(
                 f"{self.out} holds something else than this build",
                 hint="Its sources, names or captioner changed, or it is no build. Give another folder, or empty it.",
@@ -221,7 +221,7 @@ class _Build:
         named = tuple(replace(r, category=self._name(r)) for r in record.regions)
         said = material.captioner.caption(material.regions.image(i), replace(record, regions=named))
         if not said.brief.strip() or not said.detailed.strip():
-            raise UsageError(f"captioner {material.captioner.name!r} says nothing of {record.source}")
+            raise UsageError(f"captioner {material.captioner.name!r} gave no caption for {record.source}")
         return said
 
     def _segment(self, region: Region, record: RegionRecord) -> Row:
@@ -294,10 +294,10 @@ def _replace(file: Path, content: object) -> None:
 
 def _json(file: Path) -> Row:
     try:
-        found = json.loads(file.read_text("utf-8"))
+        content = json.loads(file.read_text("utf-8"))
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _whole_lines(file: Path) -> list[Row]:

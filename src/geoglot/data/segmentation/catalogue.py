@@ -10,10 +10,9 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from geoglot.data.segmentation.entries import Asked, Entry, Reading, spellings
 from geoglot.data.segmentation.folders import read_beside, read_folder, read_pairs
 from geoglot.data.segmentation.polygons import read_coco_masks, read_outlines
-from geoglot.data.segmentation.sets import Scene, SegmentationSet
+from geoglot.data.segmentation.sets import Asked, Entry, Reading, Scene, SegmentationSet, spellings
 from geoglot.errors import SourceError, UnknownNameError
 
 READERS: dict[str, Callable[[Asked], Reading]] = {

@@ -17,8 +17,7 @@ import numpy as np
 from geoglot.data.image_files import image_size, read_mask, read_rgb
 from geoglot.data.pairs import stamp
 from geoglot.data.regions.checks import check_names, list_images, read_text
-from geoglot.data.segmentation.entries import Asked, Reading, Words
-from geoglot.data.segmentation.sets import IGNORED, Pixels, Scene, by_colour, by_index
+from geoglot.data.segmentation.sets import IGNORED, Asked, Pixels, Reading, Scene, Words, by_colour, by_index
 from geoglot.errors import SampleError, SourceError
 from geoglot.types import Window
 

@@ -12,8 +12,7 @@ import numpy as np
 from geoglot.data.regions.checks import read_text, ring_area
 from geoglot.data.regions.coco import read_coco
 from geoglot.data.regions.schema import RegionRecord, RegionSource, Ring
-from geoglot.data.segmentation.entries import Asked, Reading
-from geoglot.data.segmentation.sets import IGNORED, Pixels, Scene
+from geoglot.data.segmentation.sets import IGNORED, Asked, Pixels, Reading, Scene
 from geoglot.errors import SampleError, SourceError
 from geoglot.types import Window
 

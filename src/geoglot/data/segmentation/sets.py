@@ -1,4 +1,7 @@
-"""The values of dense-mask sets: classes with their words, scenes with their masks, and how a mask file is read."""
+"""Dense-mask sets as values: classes with their words, scenes with their masks, and how a mask file is read.
+
+Beside them what the catalogue says of a set, and what a reader of a layout is asked for and hands back.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geoglot.data.benchmarks.schema import SPLITS
 from geoglot.data.image_files import read_rgb
 from geoglot.data.pairs import stamp
 from geoglot.errors import SampleError
@@ -146,3 +151,59 @@ def by_colour(mask: Pixels, table: Mapping[tuple[int, int, int], int], name: str
     rest = IGNORED if unknown is None else unknown
     lookup = np.array([wanted.get(key, rest) for key in found.tolist()], np.uint8)
     return lookup[places].reshape(mask.shape[:2])
+
+
+Words = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A set as catalogue.toml describes it; the file's head says what the fields mean."""
+
+    name: str
+    title: str
+    page: str
+    licence: str
+    split: str
+    classes: Words = ()
+    layouts: tuple[Mapping[str, Any], ...] = ()
+    gsd_m: float | None = None
+    background: int | None = None
+    threshold: float | None = None
+    withheld: tuple[str, ...] = ()
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a reader is asked for: a folder, a split in the layout's own spelling, the entry, and the layout's table."""
+
+    folder: Path
+    split: str
+    entry: Entry
+    table: Mapping[str, Any]
+
+    def pattern(self, key: str) -> str:
+        """A path that the layout's table names, below the folder, with the split in it; `*` may stand in it."""
+        return str(self.table[key]).format(split=self.split)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reader found; `classes` where the set brings its own, `read_image` where the picture is no plain file."""
+
+    scenes: tuple[Scene, ...]
+    read_label: Callable[[Scene], Pixels]
+    classes: Words = ()
+    read_image: Callable[[Scene], Pixels] | None = None
+    gsd_m: Callable[[Scene], float | None] | None = None
+    background: int | None = None
+    skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def spellings(split: str) -> tuple[str, ...]:
+    """A split's name in all its spellings, the given one first: "valid", "val", "validation", "Val", ..."""
+    ours = SPLITS.get(split.lower(), split)
+    names = [split, *(name for name, meant in SPLITS.items() if meant == ours)]
+    return tuple(dict.fromkeys([*names, *(name.capitalize() for name in names)]))

@@ -127,7 +127,7 @@ def load_for_card(
 def _decide_activation(card: Card, wanted: Architecture, asked: Activation | None) -> Architecture:
     doubt = card.doubts.activation
     if doubt == "undecided" and asked is None:
-        raise UsageError(f"nobody knows the activation of {card.name}", hint=card.doubts.activation_why or CHOOSE)
+        raise UsageError(f"the activation of {card.name} is not known", hint=card.doubts.activation_why or CHOOSE)
     if asked is None or asked == wanted.activation:
         return wanted
     if doubt == "known":

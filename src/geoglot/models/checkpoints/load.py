@@ -27,7 +27,7 @@ _CLASSES: dict[str, Activation] = {"QuickGELU": "quick_gelu", "GELU": "gelu"}
 CHOOSE = (
     "Weights do not show it. Give a card, or say activation='quick_gelu' for OpenAI's and MetaCLIP's models and what "
     "was tuned from them (GeoRSCLIP but H/14, FarSLIP, SkyCLIP L/14, Long-CLIP), 'gelu' for LAION's (open_clip) and "
-    "RS-M-CLIP, 'gelu_tanh' for SigLIP. If nobody knows, score both on labelled images and take the better."
+    "RS-M-CLIP, 'gelu_tanh' for SigLIP. If it is not known, score both on labelled images and take the better."
 )
 
 

@@ -206,14 +206,14 @@ def localize_scene(
         mean = _masked(valid, cover.steps(windows.vectors @ texts[k]))
         if fine is not None:
             mean = Steps.of(mean.spread())
-            drawn = _masked(valid, Steps.of(_sum_of_two(mean.values, fine.map_of(k))))
+            heat = _masked(valid, Steps.of(_sum_of_two(mean.values, fine.map_of(k))))
         else:
-            drawn = mean
-        levels = replace(drawn, values=stretched(drawn.values))
+            heat = mean
+        levels = replace(heat, values=stretched(heat.values))
         likely = scorer.confidences(windows.vectors, texts[k]) if scorer else None
         nothing = scorer is not None and likely is not None and float(likely.max()) < scorer.calibration.threshold
         places, notes = _places(levels, mean, likely, windows, plan)
-        yield Heat(sentence, drawn.spread(), levels, places, nothing, notes)
+        yield Heat(sentence, heat.spread(), levels, places, nothing, notes)
         report(0.9 + 0.1 * (k + 1) / len(sentences), f"map of {sentence!r}")
 
 

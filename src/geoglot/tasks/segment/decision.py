@@ -57,13 +57,13 @@ class Rule:
         """
         if not self.competing.any():
             return np.full(scores.shape[1:], BACKGROUND, np.uint8), np.ones(scores.shape[1:], np.float32)
-        mine = scores if self.competing.all() else scores[self.competing]
-        won, top = np.full(mine.shape[1:], self.values[self.competing][0], np.uint8), mine[0].copy()
-        for one, value in zip(mine[1:], self.values[self.competing][1:], strict=True):
+        competing = scores if self.competing.all() else scores[self.competing]
+        won, top = np.full(competing.shape[1:], self.values[self.competing][0], np.uint8), competing[0].copy()
+        for one, value in zip(competing[1:], self.values[self.competing][1:], strict=True):
             np.copyto(won, value, where=one > top)  # channel by channel: argmax would walk through memory in jumps
             np.maximum(top, one, out=top)
         odds, over = np.zeros_like(top), np.empty_like(top)
-        for one in mine:
+        for one in competing:
             np.subtract(one, top, out=over)
             odds += np.exp(over, out=over)
         share = np.reciprocal(odds, out=odds)
@@ -148,9 +148,9 @@ def _read_blocks(picture: Picture, plan: Plan, scores: ScoreMap, *, pixels: bool
         cells = scores.read(first, first + down.shape[1])
         for left in range(0, plan.width, BLOCK[1]):
             window = Window(left, top, min(left + BLOCK[1], plan.width), bottom)
-            seen = picture.read(window, (window.height, window.width)) if pixels else None
-            valid = picture.valid(window) if seen is None else seen.valid
-            yield _Read(window, valid, cells, first, None if seen is None else seen.rgb)
+            pixels_read = picture.read(window, (window.height, window.width)) if pixels else None
+            valid = picture.valid(window) if pixels_read is None else pixels_read.valid
+            yield _Read(window, valid, cells, first, None if pixels_read is None else pixels_read.rgb)
 
 
 def pixel_scores(window: Window, plan: Plan, cells: Floats, first: int = 0) -> Floats:

@@ -50,7 +50,7 @@ class SegmentReport:
         scene: Its file name.
         model: The model's name.
         width, height: Pixels.
-        gsd_m: Metres a pixel; None where nobody knows.
+        gsd_m: Metres a pixel; None where it is not known.
         window_m, window_px: Side of a window on the ground and in the scene's pixels.
         shown_px: Side at which the model saw it.
         windows: How many.

@@ -98,9 +98,9 @@ class Segmenter:
             scores.close()
 
     def _ruled(self, picture: Picture, plan: Plan, scores: ScoreMap, presence: Presence) -> Scored:
-        there = presence.scores()
-        rule = Rule.of(there >= self.settings.presence, scores.channels, self.settings.min_probability)
-        return Scored(picture, plan, scores, rule, there, self.refiner)
+        scores_of_classes = presence.scores()
+        rule = Rule.of(scores_of_classes >= self.settings.presence, scores.channels, self.settings.min_probability)
+        return Scored(picture, plan, scores, rule, scores_of_classes, self.refiner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +163,10 @@ def segment_picture(segmenter: Segmenter, picture: Picture) -> Segmented:
         logits = pixel_scores(whole, plan, scored.scores.read(0, scored.scores.rows))
         values, _ = scored.rule.decide(logits)
         probabilities = _probabilities(logits, scored.rule, len(segmenter.classes))
-    gone = ~picture.valid(whole)
+    nodata = ~picture.valid(whole)
     if segmenter.refiner is not None:
-        values = segmenter.refiner.refine(picture.read(whole, gone.shape).rgb, values)
-    values[gone], probabilities[gone] = NODATA, 0
+        values = segmenter.refiner.refine(picture.read(whole, nodata.shape).rgb, values)
+    values[nodata], probabilities[nodata] = NODATA, 0
     return Segmented(values, probabilities, scored.presence, segmenter.notes + plan.notes)
 
 
@@ -174,7 +174,7 @@ def _probabilities(logits: NDArray[np.float32], rule: Rule, classes: int) -> NDA
     """[channels, H, W] to [H, W, classes + 1], background first."""
     out = np.zeros((*logits.shape[1:], classes + 1), np.float32)
     if rule.competing.any():
-        mine = logits[rule.competing]
-        odds = np.exp(mine - mine.max(axis=0))
+        competing = logits[rule.competing]
+        odds = np.exp(competing - competing.max(axis=0))
         out[..., rule.values[rule.competing]] = np.moveaxis(odds / odds.sum(axis=0), 0, -1)
     return out

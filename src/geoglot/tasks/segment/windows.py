@@ -98,7 +98,7 @@ class Picture(Protocol):
 
     @property
     def gsd_m(self) -> float | None:
-        """Metres a pixel; None where nobody knows."""
+        """Metres a pixel; None where it is not known."""
         ...
 
     def read(self, window: Window, size_px: tuple[int, int]) -> Pixels:
@@ -261,7 +261,7 @@ def _window(picture: Picture, card: Card, settings: SegmentSettings, side: int) 
     if settings.window_m is not None:
         if gsd is None:
             raise UsageError(
-                f"a window of {settings.window_m:g} m is asked for, but nobody knows how large the scene's pixels are",
+                f"a window of {settings.window_m:g} m is asked for, but the size of the scene's pixels is not known",
                 hint="Give the window in pixels.",
             )
         return settings.window_m / gsd, []

@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,17 +22,14 @@ from torch.nn import functional as F
 
 from geoglot.data.decode import Prepare
 from geoglot.data.pairs import PairSet
-from geoglot.data.sources import DataSource, open_source
+from geoglot.data.sources import DataSource
 from geoglot.errors import UsageError
-from geoglot.models.peft.attach import tune
 from geoglot.models.peft.settings import Tuning
-from geoglot.models.zoo.registry import find_card
 from geoglot.training.distributed import open_world
-from geoglot.training.finetune import fit, keep, recall_on, take_best
+from geoglot.training.finetune import Finetune
 from geoglot.training.journal import OnProgress
 from geoglot.training.leakage import check_leakage, open_pictures
 from geoglot.training.loop_config import Loop
-from geoglot.training.model_folder import load_start
 from geoglot.training.objective import Contrastive, LossName
 from geoglot.training.smoke import draw_world, smoke_loop
 
@@ -54,6 +52,7 @@ class Config:
         tuning: All weights, or small parts of one or both towers.
     """
 
+    recipe: ClassVar[str] = "contrastive"
     model: str
     data: tuple[DataSource, ...]
     loop: Loop
@@ -100,32 +99,12 @@ def run(config: Config, data: Path, out: Path, on_progress: OnProgress | None = 
         The folder of the tuned model.
     """
     with open_world(config.loop.device) as world:
-        start = load_start(find_card(config.model))
-        sets = [open_source(source, data) for source in config.data]
-        tune(start.towers, config.tuning)
-        kind = Turned if config.turn else Contrastive
+        job = Finetune(config, data, out, tuning=config.tuning, world=world, on_progress=on_progress)
+        start, kind = job.start, Turned if config.turn else Contrastive
         model = kind(start.towers, config.loss, side_px=start.image_px, mean=start.mean, std=start.std)
         if world.leads and config.leakage and not (out / "last.pt").is_file():
-            _look_for_leaks(config, data, out, sets, model)
-        report = fit(
-            "contrastive",
-            config,
-            config.loop,
-            start,
-            model,
-            sets,
-            [source.weight for source in config.data],
-            Prepare(start.image_px, config.area, config.captions),
-            out,
-            world,
-            tuning=config.tuning,
-            evaluate=recall_on(config.validation, data, start),
-            on_progress=on_progress,
-        )
-        if not world.leads:
-            return out
-        take_best(report, model, out)
-        return keep(start, model, config.tuning, out)
+            _look_for_leaks(config, data, out, job.mix.sets, model)
+        return job.run(model, Prepare(start.image_px, config.area, config.captions))
 
 
 def _look_for_leaks(config: Config, data: Path, out: Path, sets: Sequence[PairSet], model: Contrastive) -> None:

@@ -38,6 +38,7 @@ from geoglot.data.segmentation import open_segmentation
 from geoglot.errors import UsageError
 from geoglot.models.tokenizers.concepts import ConceptTokenizer
 from geoglot.models.towers.convnet_training import DualTower, TowerShape
+from geoglot.training.journal import OnProgress
 from geoglot.training.labels import LabelNames
 from geoglot.training.losses import cosine_schedule, label_positives, maybe_positives, multi_positive_nce, same_text
 from geoglot.training.pools import Pool, common_words, make_pool, phrase, token_uses, vary_tokens
@@ -246,8 +247,8 @@ def loss_of(student: Student, batch: Batch, kin: Tensor, config: Config) -> tupl
     return contrast + config.head_weight * head, {"contrast": contrast.item(), "head": head.item()}
 
 
-def run(config: Config, data: Path, out: Path) -> Path:
-    """Train, resuming if `out` holds a checkpoint; returns the file of the final weights."""
+def run(config: Config, data: Path, out: Path, on_progress: OnProgress | None = None) -> Path:
+    """Train, resuming if `out` holds a checkpoint; returns the file of the final weights. Tells no progress."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     before = _before(config, data, out)
@@ -352,7 +353,7 @@ def _resume(out: Path, student: nn.Module, average: nn.Module, optimizer: torch.
     return int(state["step"])
 
 
-def smoke(config: Config) -> Config:
+def smoke(config: Config, out: Path) -> Config:
     """The same recipe with tiny batches, few steps and few drawings: seconds, once the data is read."""
     batch = replace(config, steps=4, rsicd=6, eurosat=4, sandbox=4, warmup=1, phases=((1.0, 32),), after="")
     return replace(batch, sandbox_per_kind=1, sandbox_from=0, checkpoint_every=2)
@@ -368,7 +369,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = load_config(Config, args.config)
-    run(smoke(config) if args.smoke else config, args.data, args.out)
+    run(smoke(config, args.out) if args.smoke else config, args.data, args.out)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,11 @@ finer along the first's edges, moved by the shift and averaged over the second's
 the second (the consistency that FeatUp learns from, arXiv 2403.10516). Only what is right below the size of a patch can
 do that. The upsampler does not mix channels, so random directions of the D features are filtered, other ones each step.
 
-The log holds, beside the loss, what linear interpolation would have lost on the same pictures. A run takes minutes and
-begins anew when it is started again.
+The log holds, beside the loss, what linear interpolation would have lost on the same pictures. A run takes minutes.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -24,15 +21,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from geoglot.data.decode import open_picture, random_box, square
-from geoglot.data.pairs import PairSet
-from geoglot.data.sources import DataSource, open_source
-from geoglot.errors import TrainingError, UsageError
+from geoglot.data.decode import Prepare
+from geoglot.data.sources import DataSource
+from geoglot.errors import UsageError
 from geoglot.models.encoder import DenseEncoder, dense
 from geoglot.models.load import load_encoder
 from geoglot.models.upsample import JointBilateral, UpsamplerShape, save_upsampler
-from geoglot.training.journal import Journal, OnProgress, Progress
-from geoglot.training.smoke import draw_world
+from geoglot.training.distributed import World, open_world
+from geoglot.training.finetune import open_feed, open_mix, take_best
+from geoglot.training.journal import OnProgress
+from geoglot.training.loop import train
+from geoglot.training.loop_config import Loop
+from geoglot.training.objective import Batch, Objective, Outputs
+from geoglot.training.run_folder import facts_of
+from geoglot.training.smoke import draw_world, smoke_loop
 
 FILE = "upsampler.safetensors"
 
@@ -44,38 +46,32 @@ class Config:
     Attributes:
         model: Name or folder of the frozen model, one that tells places apart.
         data: Pictures; captions are not used.
+        loop: How to train.
         shape: Of the upsampler. 2 ** steps must divide the model's patch.
-        batches: Optimiser steps.
-        batch: Pictures in each.
         side_px: Of a view; 0 is the model's own side, or four patches if that is more.
         area: Least and most share of a picture that a view shows.
         directions: Of the features, filtered at a time.
-        learning_rate: Adam's.
-        seed: Of every random choice.
-        log_every: Steps.
     """
 
     model: str
     data: tuple[DataSource, ...]
+    loop: Loop
     shape: UpsamplerShape = field(default_factory=UpsamplerShape)
-    batches: int = 500
-    batch: int = 4
     side_px: int = 0
     area: tuple[float, float] = (0.3, 1.0)
     directions: int = 16
-    learning_rate: float = 1e-3
-    seed: int = 0
-    log_every: int = 10
 
     def __post_init__(self) -> None:
         if not self.data:
             raise UsageError("upsample needs [[data]] sources")
-        if min(self.batches, self.batch, self.directions, self.log_every) < 1 or not self.learning_rate > 0:
-            raise UsageError("batches, batch, directions, log_every and learning_rate must be positive")
+        if self.directions < 1:
+            raise UsageError(f"directions = {self.directions} must be positive")
+        if self.loop.evaluate_every:
+            raise UsageError("upsample has no validation metric", hint="Leave evaluate_every out.")
 
 
 def run(config: Config, data: Path, out: Path, on_progress: OnProgress | None = None) -> Path:
-    """Train.
+    """Train, going on from what `out` holds.
 
     Args:
         config: See Config.
@@ -88,38 +84,77 @@ def run(config: Config, data: Path, out: Path, on_progress: OnProgress | None = 
 
     Raises:
         UsageError: The upsampler is finer than a pixel of the model's patch.
-        TrainingError: The loss is not finite.
     """
-    torch.manual_seed(config.seed)
-    rng = np.random.default_rng(config.seed)
-    encoder = dense(load_encoder(config.model))
-    model = JointBilateral(config.shape)
-    if encoder.patch_px % model.factor:
-        raise UsageError(
-            f"{config.shape.steps} doublings do not divide a patch of {encoder.patch_px} px", hint="Take fewer steps."
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    sets = [open_source(source, data) for source in config.data]
-    side = _side(config, encoder)
-    optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
-    journal, begun = Journal(out, 0, False), time.monotonic()
-    for step, pictures in enumerate(_pictures(sets, config, side + encoder.patch_px, rng), start=1):
-        views = look(encoder, pictures, side, model.factor, config.directions, rng)
-        loss = views.loss(model)
-        if not torch.isfinite(loss):
-            raise TrainingError(f"the loss is {float(loss.detach())} at step {step}", hint="Lower learning_rate.")
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        if step % config.log_every == 0 or step == config.batches:
-            rate = step * config.batch / (time.monotonic() - begun)
-            lost = float(loss.detach())
-            journal.write({"step": step, "loss": lost, "interpolated": float(views.interpolated())})
-            if on_progress is not None:
-                on_progress(Progress(step, config.batches, 0.0, lost, rate, 0.0))
-    journal.close()
-    about = {"model": encoder.card.name, "fingerprint": encoder.card.fingerprint, "batches": config.batches}
-    return save_upsampler(model.eval(), out / FILE, about | {"seed": config.seed, "shape": asdict(config.shape)})
+    with open_world(config.loop.device) as world:
+        torch.manual_seed(config.loop.seed)  # of the upsampler's first weights
+        encoder, upsampler = dense(load_encoder(config.model)), JointBilateral(config.shape)
+        if encoder.patch_px % upsampler.factor:
+            raise UsageError(
+                f"{config.shape.steps} doublings do not divide a patch of {encoder.patch_px} px",
+                hint="Take fewer steps.",
+            )
+        objective = Sharpen(encoder, upsampler, _side(config, encoder), config.directions)
+        _train(config, data, out, objective, world, on_progress)
+        about = {"model": encoder.card.name, "fingerprint": encoder.card.fingerprint, "steps": config.loop.steps}
+        about |= {"seed": config.loop.seed, "shape": asdict(config.shape)}
+        if world.leads:
+            save_upsampler(upsampler.cpu().eval(), out / FILE, about)
+    return out / FILE
+
+
+def _train(
+    config: Config, data: Path, out: Path, objective: Sharpen, world: World, on_progress: OnProgress | None
+) -> None:
+    """The common loop on squares that hold both views; the objective then has the last weights."""
+    mix = open_mix(config.data, data)
+    facts = facts_of("upsample", config, mix.sets, world)
+    prepare = Prepare(objective.side_px + objective.encoder.patch_px, config.area)
+    with open_feed(mix, prepare, _no_words, config.loop, world) as feed:
+        report = train(objective, feed, config.loop, out, facts, world, on_progress=on_progress)
+    if world.leads:
+        take_best(report, objective, out)
+
+
+def _no_words(texts: list[str]) -> NDArray[np.int64]:
+    return np.zeros((len(texts), 1), np.int64)
+
+
+class Sharpen(Objective):
+    """The second view from the first one's patches.
+
+    Args:
+        encoder: Frozen; it is no part of the weights.
+        upsampler: What is trained.
+        side_px: S, of a view.
+        directions: C, of the features, filtered at a time.
+    """
+
+    def __init__(self, encoder: DenseEncoder, upsampler: JointBilateral, side_px: int, directions: int) -> None:
+        super().__init__()
+        self.encoder, self.upsampler, self.side_px, self.directions = encoder, upsampler, side_px, directions
+
+    def forward(self, batch: Batch) -> Outputs:
+        """Images uint8 [B, S + patch, S + patch, 3] -> the second view's patches and two ways to foretell them."""
+        device, factor = batch.images.device, self.upsampler.factor
+        views = look(self.encoder, batch.images.cpu().numpy(), self.side_px, factor, self.directions).to(device)
+        return {
+            "sharpened": views.foretold(self.upsampler(views.first, views.pictures)),
+            "interpolated": views.foretold(views.interpolated()),
+            "second": views.second,
+        }
+
+    def loss(self, outputs: Outputs, batch: Batch, world: World) -> dict[str, Tensor]:
+        """What the upsampler misses of the second view."""
+        return {"consistency": missed(outputs["sharpened"], outputs["second"])}
+
+    def measures(self, outputs: Outputs) -> dict[str, float]:
+        """What linear interpolation misses of it."""
+        return {"interpolated": float(missed(outputs["interpolated"], outputs["second"]))}
+
+
+def missed(foretold: Tensor, second: Tensor) -> Tensor:
+    """Mean squared error relative to the variance of what is right."""
+    return F.mse_loss(foretold, second) / second.var().clamp_min(1e-12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,36 +175,32 @@ class Views:
     shift: tuple[int, int]
     factor: int
 
-    def loss(self, model: JointBilateral) -> Tensor:
-        """The error of the upsampler on the second view, relative to the view's variance."""
-        return self._missed(model(self.first, self.pictures))
+    def to(self, device: torch.device) -> Views:
+        """On a device."""
+        return Views(self.first.to(device), self.second.to(device), self.pictures.to(device), self.shift, self.factor)
 
-    def interpolated(self) -> Tensor:
-        """The same for linear interpolation."""
-        size = self.first.shape[2] * self.factor
-        return self._missed(F.interpolate(self.first, (size, size), mode="bilinear", align_corners=False))
-
-    def _missed(self, fine: Tensor) -> Tensor:
+    def foretold(self, fine: Tensor) -> Tensor:
+        """Cells of the first view [B, C, P * factor, P * factor] -> the second one's patches [B, C, P - 1, P - 1]."""
         reach = self.second.shape[2] * self.factor
         down, across = self.shift
-        moved = fine[:, :, down : down + reach, across : across + reach]
-        return F.mse_loss(F.avg_pool2d(moved, self.factor), self.second) / self.second.var().clamp_min(1e-12)
+        return F.avg_pool2d(fine[:, :, down : down + reach, across : across + reach], self.factor)
+
+    def interpolated(self) -> Tensor:
+        """Cells of the first view by linear interpolation."""
+        size = self.first.shape[2] * self.factor
+        return F.interpolate(self.first, (size, size), mode="bilinear", align_corners=False)
 
 
-def look(
-    encoder: DenseEncoder,
-    pictures: NDArray[np.uint8],
-    side: int,
-    factor: int,
-    directions: int,
-    rng: np.random.Generator,
-) -> Views:
-    """Cut two views out of pictures uint8 [B, side + patch, side + patch, 3], and ask the model about both."""
+def look(encoder: DenseEncoder, pictures: NDArray[np.uint8], side: int, factor: int, directions: int) -> Views:
+    """Cut two views out of pictures uint8 [B, side + patch, side + patch, 3], and ask the model about both.
+
+    Shift and directions come from PyTorch's random numbers, which the loop seeds by step.
+    """
     cell = encoder.patch_px // factor
-    down, across = (int(n) for n in rng.integers(0, factor, 2))
+    down, across = (int(n) for n in torch.randint(0, factor, (2,)))
     y, x = down * cell, across * cell
     first, second = pictures[:, :side, :side], pictures[:, y : y + side, x : x + side]
-    axes = rng.standard_normal((encoder.card.dim, directions)).astype(np.float32)
+    axes = torch.randn(encoder.card.dim, directions).numpy()
     seen = [encoder.patch_features(np.ascontiguousarray(view)) @ axes for view in (first, second)]
     maps = [torch.from_numpy(np.ascontiguousarray(one.transpose(0, 3, 1, 2))) for one in seen]
     scaled = torch.from_numpy(np.ascontiguousarray(first)).permute(0, 3, 1, 2).float() / 255
@@ -181,21 +212,6 @@ def _side(config: Config, encoder: DenseEncoder) -> int:
     return -(-(config.side_px or max(encoder.card.image_px, 4 * patch)) // patch) * patch
 
 
-def _pictures(
-    sets: Sequence[PairSet], config: Config, side: int, rng: np.random.Generator
-) -> Iterator[NDArray[np.uint8]]:
-    """Batches uint8 [B, side, side, 3]: any picture of any set, any crop."""
-    ends = np.cumsum([len(one) for one in sets])
-    for _ in range(config.batches):
-        batch = []
-        for at in rng.integers(0, ends[-1], config.batch):
-            number = int(np.searchsorted(ends, at, side="right"))
-            pair = sets[number].read(int(at - ends[number] + len(sets[number])))
-            with open_picture(pair.image, pair.name) as picture:
-                batch.append(square(picture, random_box(picture.size, config.area, rng), side, pair.name))
-        yield np.stack(batch)
-
-
 def smoke(config: Config, out: Path) -> Config:
     """A few steps on a drawn world and a tiny model."""
     folder = draw_world(out / "smoke").absolute()
@@ -203,10 +219,8 @@ def smoke(config: Config, out: Path) -> Config:
         config,
         model=str(folder / "model"),
         data=(DataSource(str(folder / "captions.jsonl")),),
+        loop=smoke_loop(config.loop),
         shape=replace(config.shape, steps=2, radius=2, width=8),
-        batches=4,
-        batch=2,
         side_px=0,
         directions=4,
-        log_every=1,
     )

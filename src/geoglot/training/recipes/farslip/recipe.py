@@ -14,10 +14,10 @@ serves embeddings and patches alike. What differs from the released code: docs/r
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -25,18 +25,16 @@ from torch.nn import functional as F
 
 from geoglot.data.pairs import PairSet
 from geoglot.data.regions import RegionSource, open_regions
-from geoglot.data.sources import DataSource, open_source
+from geoglot.data.sources import DataSource
 from geoglot.errors import ModelNotFoundError, UnknownNameError, UsageError
 from geoglot.models.card import CARD_FILE, Card, read_card
-from geoglot.models.peft.settings import Tuning
 from geoglot.models.towers.clip import DualModel
 from geoglot.models.towers.convnet import batch_norms
 from geoglot.models.towers.dense import Dense, LastBlock
 from geoglot.models.zoo.registry import find_card
 from geoglot.training.distributed import World, open_world
-from geoglot.training.finetune import fit, keep, recall_on, take_best
+from geoglot.training.finetune import Finetune, Mix, open_mix
 from geoglot.training.journal import OnProgress
-from geoglot.training.loop import Evaluate
 from geoglot.training.loop_config import Loop
 from geoglot.training.model_folder import Start, load_start, with_long_text
 from geoglot.training.objective import Batch, Contrastive, LossName, Outputs
@@ -88,6 +86,7 @@ class Config:
         long_text: Stretch a text tower of 77 tokens to 248 before training (Long-CLIP).
     """
 
+    recipe: ClassVar[str] = "farslip"
     loop: Loop
     model: str = ""
     init_from: str = ""
@@ -335,54 +334,34 @@ def run(config: Config, data: Path, out: Path, on_progress: OnProgress | None = 
             config.loop.learning_rate,
         )
     with open_world(config.loop.device) as world:
-        start = start_of(config)
-        return tune_on(
-            config, start, *sets_of(config, data), out, world, recall_on(config.validation, data, start), on_progress
-        )
+        return tune_on(config, start_of(config), mix_of(config, data), data, out, world, on_progress)
 
 
 def tune_on(
     config: Config,
     start: Start,
-    sets: Sequence[PairSet],
-    weights: Sequence[float],
+    mix: Mix,
+    data: Path,
     out: Path,
     world: World,
-    evaluate: Evaluate | None = None,
     on_progress: OnProgress | None = None,
 ) -> Path:
     """`run` on sets that are open already. Returns the folder of the tuned model."""
+    job = Finetune(config, data, out, start=start, mix=mix, world=world, on_progress=on_progress)
     side_px = config.side_px or start.image_px
     model = FarSlip(start.towers, config, side_px=side_px, mean=start.mean, std=start.std)
-    prepare = parts_of(config, side_px)
-    report = fit(
-        "farslip",
-        config,
-        config.loop,
-        start,
-        model,
-        sets,
-        weights,
-        prepare,
-        out,
-        world,
-        evaluate=evaluate,
-        on_progress=on_progress,
-    )
-    if not world.leads:
-        return out
-    take_best(report, model, out)
-    return keep(start, model, Tuning(), out)
+    return job.run(model, parts_of(config, side_px))
 
 
-def sets_of(config: Config, data: Path) -> tuple[list[PairSet], list[float]]:
+def mix_of(config: Config, data: Path) -> Mix:
     """The data and the shares of each set: by its records, within the two shares of pairs and of regions."""
-    pairs = [open_source(source, data) for source in config.data]
+    pairs = open_mix(config.data, data)
     regions: list[PairSet] = [RegionPairs(open_regions(source, data)) for source in config.regions]
-    if not (pairs and regions):
-        return pairs + regions, [source.weight for source in config.data] + [0.0] * len(regions)
-    sides = ((pairs, 1 - config.region_share), (regions, config.region_share))
-    return pairs + regions, [share * len(one) / sum(map(len, side)) for side, share in sides for one in side]
+    if not (pairs.sets and regions):
+        return Mix([*pairs.sets, *regions], [*pairs.weights, *[0.0] * len(regions)])
+    sides = ((pairs.sets, 1 - config.region_share), (regions, config.region_share))
+    shares = [share * len(one) / sum(map(len, side)) for side, share in sides for one in side]
+    return Mix([*pairs.sets, *regions], shares)
 
 
 def smoke(config: Config, out: Path) -> Config:

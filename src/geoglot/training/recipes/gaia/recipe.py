@@ -14,7 +14,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from torch import Tensor
@@ -23,14 +23,14 @@ from geoglot.data.decode import Prepare, Prepared
 from geoglot.data.pairs import Pair
 from geoglot.data.sources import DataSource, open_source
 from geoglot.errors import UnknownNameError, UsageError
-from geoglot.models.peft.attach import merge, tune
+from geoglot.models.peft.attach import merge
 from geoglot.models.peft.files import save_parts
 from geoglot.models.peft.settings import Tuning
 from geoglot.models.tokenizers.protocol import Tokenizer
 from geoglot.models.tokenizers.sentences import sample_sentences
 from geoglot.models.zoo.registry import find_card
 from geoglot.training.distributed import open_world
-from geoglot.training.finetune import fit, recall_on, take_best
+from geoglot.training.finetune import Finetune
 from geoglot.training.journal import OnProgress
 from geoglot.training.loop_config import Loop
 from geoglot.training.model_folder import PARTS, Start, load_start, write_model
@@ -68,6 +68,7 @@ class Config:
         tuning: All weights, or small parts that can be merged.
     """
 
+    recipe: ClassVar[str] = "gaia"
     model: str
     data: tuple[DataSource, ...]
     loop: Loop
@@ -97,6 +98,11 @@ class Config:
             )
         if not all(0 <= alpha <= 1 for alpha in (*self.alphas, self.alpha)):
             raise UsageError(f"alphas {self.alphas} and alpha {self.alpha} must lie between 0 and 1")
+
+    @property
+    def validation(self) -> DataSource | None:
+        """What the loop validates on."""
+        return self.gained
 
 
 _LONG = get_args(LongText)
@@ -145,28 +151,12 @@ def run(config: Config, data: Path, out: Path, on_progress: OnProgress | None = 
     with open_world(config.loop.device) as world:
         start = load_start(find_card(config.model))
         before = {name: value.clone() for name, value in start.towers.state_dict().items()}
-        sets = [open_source(source, data) for source in config.data]
-        tune(start.towers, config.tuning)
+        job = Finetune(config, data, out, start=start, tuning=config.tuning, world=world, on_progress=on_progress)
         model = Contrastive(start.towers, config.loss, mean=start.mean, std=start.std, side_px=start.image_px)
         crop = Prepare(start.image_px, config.area)
         tokenizer = start.tokenizer if config.long_text == "sentences" else None
-        report = fit(
-            "gaia",
-            config,
-            config.loop,
-            start,
-            model,
-            sets,
-            [source.weight for source in config.data],
-            CaptionAware(crop, tokenizer, config.strip_prefix, config.mirror),
-            out,
-            world,
-            tuning=config.tuning,
-            evaluate=recall_on(config.gained, data, start),
-            on_progress=on_progress,
-        )
+        job.train(model, CaptionAware(crop, tokenizer, config.strip_prefix, config.mirror))
         if world.leads:
-            take_best(report, model, out)
             _interpolate(config, data, out, start, model, before)
         return out / "model"
 

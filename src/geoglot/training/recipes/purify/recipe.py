@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch.distributed as dist
@@ -24,17 +23,15 @@ from numpy.typing import NDArray
 
 from geoglot.data.decode import Prepare
 from geoglot.data.pairs import PairSet
-from geoglot.data.sources import DataSource, open_source
+from geoglot.data.sources import DataSource
 from geoglot.data.subset import ChosenPairs
 from geoglot.errors import UnknownNameError, UsageError
 from geoglot.files import replacing, write_atomically
 from geoglot.models.peft.settings import Tuning
-from geoglot.models.zoo.registry import find_card
-from geoglot.training.distributed import World, open_world
-from geoglot.training.finetune import fit, keep, recall_on, take_best
+from geoglot.training.distributed import open_world
+from geoglot.training.finetune import Finetune, Mix, keep, open_mix
 from geoglot.training.journal import OnProgress
 from geoglot.training.loop_config import Loop
-from geoglot.training.model_folder import Start, load_start
 from geoglot.training.objective import Contrastive, LossName
 from geoglot.training.recipes.purify.scores import ROWS, Captioner, Judge, NearestCaptions, keep_best
 from geoglot.training.smoke import draw_world, smoke_loop
@@ -64,6 +61,7 @@ class Config:
         validation: Held-out pairs for the metric of both trainings.
     """
 
+    recipe: ClassVar[str] = "purify"
     model: str
     good: tuple[DataSource, ...]
     coarse: tuple[DataSource, ...]
@@ -84,6 +82,11 @@ class Config:
             raise UnknownNameError("refine", self.refine, get_args(Refine))
         if (self.loop.evaluate_every or self.sem.evaluate_every) and self.validation is None:
             raise UsageError("evaluate_every needs a [validation] source")
+
+    @property
+    def data(self) -> tuple[DataSource, ...]:
+        """Both pools."""
+        return self.good + self.coarse
 
 
 def run(
@@ -107,41 +110,31 @@ def run(
         The folder of the final model.
     """
     with open_world(config.loop.device) as world:
-        good, coarse = ([open_source(source, data) for source in pool] for pool in (config.good, config.coarse))
-        folders = [out / f"coarse-{at}" for at in range(len(coarse))]
-        start, sem = _train(config, config.sem, good, data, out / "sem", world, on_progress)
+        good, coarse = (open_mix(pool, data) for pool in (config.good, config.coarse))
+        folders = [out / f"coarse-{at}" for at in range(len(coarse.sets))]
+        job = Finetune(config, data, out / "sem", mix=good, loop=config.sem, world=world, on_progress=on_progress)
+        sem = _train(config, job)
         if world.leads:
-            judge = Judge(sem, start.tokenizer.ids)
+            judge = Judge(sem, job.start.tokenizer.ids)
             if captioner is None and config.refine == "nearest":
-                captioner = NearestCaptions(judge, good)
-            counts = [_purify(*one, judge, captioner, config.keep) for one in zip(folders, coarse, strict=True)]
-            _write(out / "counts.json", {"good": sum(map(len, good)), "coarse": counts})
+                captioner = NearestCaptions(judge, good.sets)
+            counts = [_purify(*one, judge, captioner, config.keep) for one in zip(folders, coarse.sets, strict=True)]
+            _write(out / "counts.json", {"good": sum(map(len, good.sets)), "coarse": counts})
         if world.size > 1:
             dist.barrier()
-        clean = [_chosen(*one) for one in zip(folders, coarse, strict=True)]
-        start, model = _train(config, config.loop, [*good, *clean], data, out / "final", world, on_progress)
-        return keep(start, model, Tuning(), out) if world.leads else out / "model"
+        clean = [_chosen(*one) for one in zip(folders, coarse.sets, strict=True)]
+        mix = Mix([*good.sets, *clean], [*good.weights, *coarse.weights])
+        job = Finetune(config, data, out / "final", mix=mix, world=world, on_progress=on_progress)
+        model = _train(config, job)
+        return keep(job.start, model, Tuning(), out) if world.leads else out / "model"
 
 
-def _train(
-    config: Config,
-    loop: Loop,
-    sets: Sequence[PairSet],
-    data: Path,
-    out: Path,
-    world: World,
-    on_progress: OnProgress | None,
-) -> tuple[Start, Contrastive]:
+def _train(config: Config, job: Finetune) -> Contrastive:
     """Stages 1 and 5: a model trained from the common start, with its best weights; a run that is over is only read."""
-    start = load_start(find_card(config.model))
+    start = job.start
     model = Contrastive(start.towers, config.loss, mean=start.mean, std=start.std, side_px=start.image_px)
-    crop, metric = Prepare(start.image_px, config.area), recall_on(config.validation, data, start)
-    weights = [source.weight for source in (*config.good, *config.coarse)][: len(sets)]
-    report = fit(
-        "purify", config, loop, start, model, sets, weights, crop, out, world, evaluate=metric, on_progress=on_progress
-    )
-    take_best(report, model, out)
-    return start, model
+    job.train(model, Prepare(start.image_px, config.area))
+    return model
 
 
 def _purify(

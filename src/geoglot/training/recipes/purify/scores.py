@@ -145,19 +145,3 @@ def keep_best(scores: Vectors, share: float) -> NDArray[np.bool_]:
     kept = np.zeros(len(scores), np.bool_)
     kept[np.argsort(-scores, kind="stable")[: int(np.ceil(share * len(scores) - 1e-9))]] = True
     return kept
-
-
-def shuffle_captions(captions: Captions, share: float, seed: int) -> tuple[list[tuple[str, ...]], NDArray[np.bool_]]:
-    """Captions of which a share went to another image, in one cycle, so that none of those keeps its own.
-
-    Returns:
-        The captions, and bool [N]: whose are another image's.
-    """
-    rng = np.random.default_rng(seed)
-    chosen = rng.permutation(len(captions))[: round(share * len(captions))]
-    out = list(captions)
-    for to, source in zip(chosen, np.roll(chosen, 1), strict=True):
-        out[to] = captions[source]
-    wrong = np.zeros(len(captions), np.bool_)
-    wrong[chosen] = len(chosen) > 1
-    return out, wrong

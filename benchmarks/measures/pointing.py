@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from geoglot.archive.rerank import ZOOMS, place_maps
 from geoglot.data.regions.schema import Region, RegionRecord, RegionSet
 from geoglot.errors import UsageError
-from geoglot.evaluation.number import Interval
+from geoglot.evaluation.report import Interval
 from geoglot.models.encoder import DenseEncoder, background_prompts
 from geoglot.scoring.calibration import Scorer
 from geoglot.scoring.places import CELL_PX

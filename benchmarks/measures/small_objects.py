@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from measures.pointing import RESAMPLES, Told, in_box, middle
 from numpy.typing import NDArray
 from PIL import Image
 
 from geoglot.archive.rerank import BATCH, CANDIDATES, WEIGHT, closer_maps, fused, sizes_px
 from geoglot.data.regions.schema import RegionRecord, RegionSet
 from geoglot.errors import UsageError
-from geoglot.evaluation.number import Interval
-from geoglot.evaluation.pointing import RESAMPLES, Told, in_box, middle
+from geoglot.evaluation.report import Interval
 from geoglot.imagery.grid import chip_windows
 from geoglot.models.encoder import DenseEncoder, Images, background_prompts
 from geoglot.scoring.calibration import Scorer

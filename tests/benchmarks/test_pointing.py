@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from measures.pointing import pointing_accuracy
+from measures.small_objects import Looks, look, small_object_recall, spots_inside
 from PIL import Image
 
 from geoglot.data.regions.schema import Region, RegionRecord, RegionSet
 from geoglot.errors import UsageError
-from geoglot.evaluation.pointing import pointing_accuracy
-from geoglot.evaluation.small_objects import Looks, look, small_object_recall, spots_inside
 from geoglot.models.card import Card
 from geoglot.types import Calibration
 
