@@ -20,7 +20,8 @@ from geoglot.data.samples import load_pixels, read_samples
 from geoglot.evaluation.embeddings import encode_samples
 from geoglot.evaluation.release import BACKGROUND_KINDS, FILES, fit, labelled_archives
 from geoglot.evaluation.retrieval import caption_retrieval
-from geoglot.models.card import CARD_FILE, Card, read_card, sha256
+from geoglot.files import sha256
+from geoglot.models.card import CARD_FILE, Card, read_card
 from geoglot.models.load import load_encoder
 from geoglot.models.zoo.card_toml import write_card
 

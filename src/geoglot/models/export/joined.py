@@ -10,6 +10,7 @@ import copy
 import shutil
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from geoglot.models.encoder import Images
 from geoglot.models.export.int8_weights import int8_linears
 from geoglot.models.export.towers import quantize_image, strip_traces, write_graph
 from geoglot.models.parts.efficientnet_lite import MEAN, STD, STRIDE
-from geoglot.models.parts.joined import PATCH_PX, JoinedTower
+from geoglot.models.parts.joined import PATCH_PX, ImageHead, JoinedTower
 
 LARGEST_PX = 16_384
 """Side of an image; the exporter wants a bound."""
@@ -31,7 +32,7 @@ class JoinedImageGraph(nn.Module):
     def __init__(self, towers: JoinedTower) -> None:
         super().__init__()
         self.backbone = towers.image
-        self.head = int8_linears(copy.deepcopy(towers.image_head))
+        self.head = cast(ImageHead, int8_linears(copy.deepcopy(towers.image_head)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         height, width = images.shape[1], images.shape[2]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,12 +73,13 @@ class ConvNorm(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         if any(self.padding):
             x = F.pad(x, self.padding)
-        y: Tensor = super().forward(x)
+        y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return y if self.linear else F.relu6(y)
 
     def fold(self) -> None:
         """Merge the normalisation, with its stored statistics, into the convolution."""
-        self[0] = fuse_conv_bn_eval(self[0].eval(), self[1].eval())
+        conv, norm = cast(nn.Conv2d, self[0]), cast(nn.BatchNorm2d, self[1])
+        self[0] = fuse_conv_bn_eval(conv.eval(), norm.eval())
         self[1] = nn.Identity()
 
 

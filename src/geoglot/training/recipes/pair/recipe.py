@@ -271,5 +271,6 @@ def smoke(config: Config) -> Config:
         loop=replace(smoke_loop(config.loop), evaluate_every=0, allow_high_learning_rate=False, learning_rate=1e-4),
         concepts=SMOKE_CONCEPTS,
         sides=((1.0, 64),),
+        heads_alone=HeadTuning(views=16, steps=2, batch=8, side_px=64, regions=4),
         validation=None,
     )
