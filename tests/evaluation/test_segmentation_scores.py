@@ -34,13 +34,13 @@ from geoglot.evaluation.segmentation_protocols import (
     imagenet_templates,
     our_predict,
     published_predict,
-    resized,
     slide,
     template_means,
 )
 from geoglot.evaluation.segmentation_suite import open_masks
 from geoglot.evaluation.suites import Options, evaluate, find_suites
 from geoglot.models.card import Card
+from geoglot.scoring.enlarge import enlarged
 from geoglot.types import Calibration
 
 COLOURS = {"water": (20, 60, 220), "sea": (25, 65, 215), "forest": (20, 160, 40), "sand": (230, 190, 60)}
@@ -176,7 +176,7 @@ def test_pictures_are_fitted_by_their_longer_side() -> None:
     assert fit(same) is same
     ramp = np.linspace(0, 1, 5, dtype=np.float32)[None, None].repeat(3, 1)
     wanted = np.interp((np.arange(10) + 0.5) / 2 - 0.5, range(5), ramp[0, 0])
-    assert resized(ramp, (3, 10))[0, 0] == pytest.approx(wanted)
+    assert enlarged(ramp, (3, 10))[0, 0] == pytest.approx(wanted)
 
 
 def test_chips_are_averaged_by_how_many_cover_a_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
