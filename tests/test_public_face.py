@@ -82,7 +82,7 @@ def test_each_verb_has_an_example() -> None:
     assert [name for name in VERBS if ">>>" not in (getattr(api, name).__doc__ or "")] == []
 
 
-@pytest.mark.parametrize("name", VERBS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "train" else n for n in VERBS])
 def test_examples_run(name: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "train" and find_spec("torch") is None:
         pytest.skip("training needs PyTorch")

@@ -197,7 +197,7 @@ class NotAllowedError(RequestError):
     """The server may not do that."""
 
 
-class OutOfReachError(NotAllowedError, SceneError, SourceError):
+class OutOfReachError(NotAllowedError, UnreadableSceneError, SourceError):
     """A scene lies in, or leads to, a folder or network that may not be read."""
 
 

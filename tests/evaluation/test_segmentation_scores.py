@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from geoglot.data.segmentation import SegmentationSet, open_segmentation
-from geoglot.errors import EmptyQueryError, SourceError, UsageError
+from geoglot.errors import EmptyQueryError, SampleError, SourceError, UsageError
 from geoglot.evaluation.report import published, tables
 from geoglot.evaluation.segmentation import (
     NO_ANSWER,
@@ -26,8 +27,10 @@ from geoglot.evaluation.segmentation import (
 )
 from geoglot.evaluation.segmentation_protocols import (
     CHIP_PX,
+    MEAN_COLOUR,
     PUBLISHED,
     STRIDE_PX,
+    chip_scores,
     chip_starts,
     decide,
     fit,
@@ -116,6 +119,8 @@ def test_iou_by_hand() -> None:
     assert result.miou == pytest.approx(100 * (1 / 2 + 1 / 3) / 2)
     with pytest.raises(UsageError, match="the prediction has"):
         confusion(called[:, :3], truth, 3)
+    with pytest.raises(SampleError, match="holds 3, 254, which is neither one of 3 classes nor ignored"):
+        confusion(called, np.array([[0, 3, 254, 1, 255]], np.uint8), 3)
 
 
 @settings(max_examples=50)
@@ -177,6 +182,36 @@ def test_pictures_are_fitted_by_their_longer_side() -> None:
     ramp = np.linspace(0, 1, 5, dtype=np.float32)[None, None].repeat(3, 1)
     wanted = np.interp((np.arange(10) + 0.5) / 2 - 0.5, range(5), ramp[0, 0])
     assert enlarged(ramp, (3, 10))[0, 0] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("size", [(100, 224), (224, 75), (33, 50), (64, 64)])
+def test_small_chips_are_filled_up_and_then_shown_at_the_model_s_side(size: tuple[int, int]) -> None:
+    """The steps of RS-OVSS (commit a65c307, forward_slide) in PyTorch: pad, resize, upsample, cut."""
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+
+    class Sees(Patches):
+        """One number a patch: the mean of its pixels."""
+
+        def patch_features(self, images: NDArray[np.uint8], last_block: Any = None) -> NDArray[np.float32]:
+            grid = images.astype(np.float32).mean(3)
+            side, patch = self.card.image_px, self.patch_px
+            assert images.shape[1:3] == (side, side)
+            cells = grid.reshape(len(images), side // patch, patch, side // patch, patch).mean((2, 4))
+            return cells[..., None] / 255
+
+    encoder = Sees()
+    side, patch = encoder.card.image_px, encoder.patch_px
+    image = np.random.default_rng(1).integers(0, 256, (*size, 3)).astype(np.uint8)
+    top, left = (-size[0] % patch, -size[1] % patch)
+    x = torch.from_numpy(image).permute(2, 0, 1)[None].float() - torch.tensor(MEAN_COLOUR).view(1, 3, 1, 1)
+    x = functional.pad(x, (left // 2, left - left // 2, top // 2, top - top // 2))
+    shown = functional.interpolate(x, (side, side), mode="bilinear") + torch.tensor(MEAN_COLOUR).view(1, 3, 1, 1)
+    cells = shown.mean(1).reshape(1, side // patch, patch, side // patch, patch).mean((2, 4))[:, None] / 255
+    wanted = functional.interpolate(cells, x.shape[-2:], mode="bilinear")[0, 0]
+    wanted = wanted[top // 2 : top // 2 + size[0], left // 2 : left // 2 + size[1]].numpy()
+    (got,) = chip_scores(encoder, image[None], np.ones((1, 1), np.float32), PUBLISHED["ovss/farslip"])  # type: ignore[arg-type]
+    assert got[0] == pytest.approx(wanted, abs=2e-3)  # pixels are rounded to 8 bits on the way
 
 
 def test_chips_are_averaged_by_how_many_cover_a_pixel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,24 @@ SMALL = Constants(blur_px=4, neighbourhood_px=30)
 """The same formulas on maps that are quick."""
 
 
+OPENCV = """
+.............
+.########....
+.########....
+.########....
+.###########.
+.####...####.
+.####...####.
+.####...####.
+.###########.
+....########.
+....########.
+....########.
+.............
+"""
+"""What OpenCV 5.0.0 draws of two squares that overlap: cv2.fillPoly(mask, [first, second], 1)."""
+
+
 def square(x: int, y: int, half: int) -> list[tuple[float, float]]:
     return [(x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half)]
 
@@ -88,6 +106,20 @@ def test_polygons_hold_their_edges() -> None:
     assert filled([[(2, 1), (5, 1), (5, 3), (2, 3)]], (6, 8)).nonzero()[0].tolist() == [1] * 4 + [2] * 4 + [3] * 4
     assert filled([[(2.9, 1.9), (5, 1), (5, 3), (2, 3)]], (6, 8))[1, 2]  # vertices are cut, not rounded
     assert filled([square(1, 1, 1), square(5, 4, 1)], (6, 8)).sum() == 18
+
+
+def test_overlapping_regions_are_even_odd_as_released() -> None:
+    """cv2.fillPoly of all polygons at once, which SLM.py calls: what two share is left out, but for the edges."""
+    pair = [[(1, 1), (8, 1), (8, 8), (1, 8)], [(4, 4), (11, 4), (11, 11), (4, 11)]]
+    drawn = np.array([list(row) for row in OPENCV.split()]) == "#"
+    assert np.array_equal(filled(pair, (13, 13), even_odd=True), drawn)
+    assert filled(pair, (13, 13)).sum() == 2 * 64 - 25
+    apart = [square(1, 1, 1), square(5, 4, 1)]
+    assert np.array_equal(filled(apart, (6, 8), even_odd=True), filled(apart, (6, 8)))
+    p = np.full((13, 13), 0.1)
+    p[5:8, 5:8] = 0.9
+    odd, union = (selo_scores(p, pair, even_odd=rule).rsu for rule in (True, False))
+    assert odd < union
 
 
 def slow_centres(p: np.ndarray, c: Constants) -> list[tuple[int, int]]:

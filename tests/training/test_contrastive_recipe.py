@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 from tiny_towers import alone, draw_data, objective, open_data, word_ids  # noqa: E402
+from torch import nn  # noqa: E402
 
 from geoglot.cli.app import app  # noqa: E402
 from geoglot.config import load_config  # noqa: E402
@@ -164,14 +168,41 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_turned_images_are_turns() -> None:
     x = torch.rand(3, 3, 9, 9)
     torch.manual_seed(0)
-    once = contrastive.turned(x)
+    turns = contrastive.drawn_turns(3, x.device)
     torch.manual_seed(0)
-    assert torch.equal(once, contrastive.turned(x))
+    assert all(torch.equal(a, b) for a, b in zip(turns, contrastive.drawn_turns(3, x.device), strict=True))
+    once = contrastive.turned(x, *turns)
     assert once.shape == x.shape
     middle = x[:, :, 4, 4]
     assert torch.allclose(once[:, :, 4, 4], middle, atol=1e-5), "the middle stays"
     disc = ((torch.arange(9)[:, None] - 4) ** 2 + (torch.arange(9) - 4) ** 2) <= 9
     assert torch.allclose((once * disc).mean((2, 3)), (x * disc).mean((2, 3)), atol=0.05), "nothing within is lost"
+
+
+def test_black_corners_are_those_of_the_released_augmentation() -> None:
+    """torchvision's RandomRotation of a PIL image, which is what released: `Image.rotate`, nearest, black outside."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(1, 256, (64, 64, 3)).astype(np.uint8)
+    for degrees in (0.0, 17.0, 90.0, 131.0, 211.5, 359.0):
+        wanted = np.asarray(Image.fromarray(image).rotate(degrees, Image.Resampling.NEAREST))
+        x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+        angle = torch.tensor([math.radians(degrees)])
+        got = contrastive.turned(x, angle, torch.ones(1), nearest=True)[0].permute(1, 2, 0).numpy()
+        assert (got == wanted).all(2).mean() > 0.99, degrees  # at multiples of 45 many centres fall between two pixels
+    mirrored = contrastive.turned(x, torch.zeros(1), -torch.ones(1), nearest=True)[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(mirrored, image[:, ::-1])
+
+
+def test_black_corners_come_before_normalising() -> None:
+    towers, images = nn.Identity(), torch.full((8, 16, 16, 3), 255, dtype=torch.uint8)
+    shown = {}
+    for corners in ("mean", "black"):
+        torch.manual_seed(1)
+        pixels = {"side_px": 16, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+        shown[corners] = contrastive.Turned(towers, "infonce", corners, **pixels).train().pixels(images)
+    assert set(shown["black"].unique().tolist()) == {-2.0, 2.0}  # (0 - mean) / std, (1 - mean) / std; nothing between
+    assert shown["mean"].min() == 0.0
+    assert contrastive.Turned(towers, "infonce", "black", **pixels).eval().pixels(images).unique().tolist() == [2.0]
 
 
 # --- leakage and validation ----------------------------------------------------------------------

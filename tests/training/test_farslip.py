@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from torch import Tensor  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
 
 from geoglot.config import load_config  # noqa: E402
 from geoglot.data.batches import BatchPlan  # noqa: E402
@@ -24,6 +26,7 @@ from geoglot.models.checkpoints.fold import TABLE, stretch_positions  # noqa: E4
 from geoglot.models.encoder import dense  # noqa: E402
 from geoglot.models.load import load_encoder  # noqa: E402
 from geoglot.models.zoo.registry import find_card  # noqa: E402
+from geoglot.training.contrastive import Rows, info_nce  # noqa: E402
 from geoglot.training.distributed import World  # noqa: E402
 from geoglot.training.grad_cache import backward  # noqa: E402
 from geoglot.training.journal import Progress, read_log  # noqa: E402
@@ -33,6 +36,8 @@ from geoglot.training.model_folder import Start, load_start, with_long_text, wri
 from geoglot.training.objective import Batch, Contrastive  # noqa: E402
 from geoglot.training.recipes.farslip import recipe as farslip  # noqa: E402
 from geoglot.training.recipes.farslip.recipe import Config, FarSlip  # noqa: E402
+from geoglot.training.recipes.farslip.region_losses import faded  # noqa: E402
+from geoglot.training.recipes.farslip.region_pairs import Parts, RegionPair  # noqa: E402
 from geoglot.training.registry import run_recipe  # noqa: E402
 from geoglot.training.smoke import draw_regions, draw_world  # noqa: E402
 
@@ -87,8 +92,9 @@ def test_published_values(size: str) -> None:
         loop = config.loop
         assert (loop.batch, loop.weight_decay, loop.betas, loop.eps) == (160, 1.0, (0.9, 0.98), 1e-6)
         assert (loop.schedule, loop.accumulate, loop.clip) == ("cosine", 1, 0.0)
-        assert (config.detach_target, config.drop_captioned) == (True, False)  # our corrections
-        assert config.global_weight == 1.0
+        assert (config.global_weight, config.contrast_gradient) == (1.0, 0.25)  # 0.25 : 0.1 and 0.25 : 1 on four GPUs
+    assert not one.detach_target
+    assert (two.drop_captioned, two.captions) == (True, "first")
     assert (one.loop.learning_rate, one.loop.warmup, one.loop.epochs) == (1e-6, 1000, 1.0)
     assert (one.patch_weight, one.region_weight, one.distill, one.teacher) == (0.1, 0.0, "roi2pooled", "active")
     assert (one.crops, one.crop_area, one.jitter, one.last_block) == (4, (0.3, 0.7), False, "segearth")
@@ -105,10 +111,22 @@ def test_wrong_configs_are_refused(world: Path) -> None:
         config_on(world, init_from="elsewhere")
     with pytest.raises(UsageError, match="needs \\[\\[regions\\]\\]"):
         Config(loop=Loop(batch=2, steps=1), model="x", data=(DataSource("a"),), region_weight=1.0)
-    for wrong in ({"distill": "roi2roi"}, {"teacher": "old"}, {"align": "box"}, {"positives": "all"}):
+    for wrong in (
+        {"distill": "roi2roi"},
+        {"teacher": "old"},
+        {"align": "box"},
+        {"positives": "all"},
+        {"captions": "last"},
+    ):
         with pytest.raises(UnknownNameError):
             config_on(world, **wrong)
-    for values in ({"global_weight": 0.0}, {"patch_weight": -1.0}, {"crops": 0}, {"region_text": "a thing"}):
+    for values in (
+        {"global_weight": 0.0},
+        {"contrast_gradient": 0.0},
+        {"patch_weight": -1.0},
+        {"crops": 0},
+        {"region_text": "a thing"},
+    ):
         with pytest.raises(UsageError):
             config_on(world, **values)
     with pytest.raises(ModelNotFoundError, match="init_from"):
@@ -127,6 +145,70 @@ def test_without_the_other_terms_it_is_contrastive_tuning(world: Path) -> None:
     ours, theirs = (one.loss(one(batch), batch, World()) for one in (model, plain))
     assert torch.allclose(ours["contrast"], theirs["contrast"], atol=1e-6)
     assert list(ours) == ["contrast"]
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_the_contrast_as_released_over_many_processes(processes: int) -> None:
+    """FarSLIP's loss.py, gather_features without gradient: each process has the whole loss, and a gradient in its own
+    rows alone; DDP takes the mean. So the towers move with 1 / processes of the weight, the temperature with all."""
+    chance = torch.Generator().manual_seed(0)
+    pixels, words = torch.randn(2, 12, 5, generator=chance)
+    start = [torch.randn(5, 3, generator=chance) for _ in range(2)] + [torch.tensor(2.0)]
+
+    def rows(parameters: list[Tensor], part: slice) -> tuple[Tensor, Tensor]:
+        image, text, _ = parameters
+        return F.normalize(pixels[part] @ image, dim=1), F.normalize(words[part] @ text, dim=1)
+
+    def whole_loss(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+        logits, target = scale.exp() * images @ texts.T, torch.arange(12)
+        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+    released = [torch.zeros_like(one) for one in start]
+    for rank in range(processes):
+        parameters = [one.clone().requires_grad_() for one in start]
+        own = slice(rank * 12 // processes, (rank + 1) * 12 // processes)
+        gathered = [everybody.detach().clone() for everybody in rows(parameters, slice(None))]
+        for everybody, mine in zip(gathered, rows(parameters, own), strict=True):
+            everybody[own] = mine
+        whole_loss(*gathered, parameters[2]).backward()
+        released = [total + one.grad / processes for total, one in zip(released, parameters, strict=True)]
+
+    parameters = [one.clone().requires_grad_() for one in start]
+    images, texts = (faded(side, 1 / processes) for side in rows(parameters, slice(None)))
+    ids = torch.arange(12)
+    loss = info_nce(Rows(images, texts, ids, ids), parameters[2].exp(), World())
+    loss.backward()
+    assert torch.allclose(loss, whole_loss(images, texts, parameters[2]))
+    for ours, theirs in zip(parameters, released, strict=True):
+        assert torch.allclose(ours.grad, theirs, atol=1e-7)
+
+
+def test_contrast_gradient_reaches_the_towers_by_its_share_and_the_temperature_whole(world: Path) -> None:
+    whole, start = objective(config_on(world))
+    batch = batch_of(whole.config, start)
+    full = grads(whole, batch)
+    whole.config = replace(whole.config, contrast_gradient=0.25)
+    quarter = grads(whole, batch)
+    for name, gradient in full.items():
+        share = 1.0 if name.endswith("logit_scale") else 0.25
+        assert torch.allclose(quarter[name], share * gradient, atol=1e-6), name
+
+
+def test_patches_may_keep_the_last_block_s_residual(world: Path) -> None:
+    """As the released MaskCLIP does (the slow loop of both is in tests/models/test_towers.py)."""
+    model, start = objective(config_on(world, patch_weight=0.5, last_block="maskclip", keep_residual=True))
+    x = torch.rand(2, 3, start.image_px, start.image_px)
+    kept, bare = (start.towers.dense(x, "maskclip", keep_residual=keep).patches for keep in (True, False))
+    assert torch.equal(model._encode(start.towers, x).patches, kept)
+    assert not torch.allclose(kept, bare)
+
+
+def test_the_first_caption_as_released(world: Path) -> None:
+    image = RegionPair("x", b"", ("the long one", "a brief one"), np.zeros((8, 8, 3), np.uint8), ())
+    drawn = {Parts(4, captions="first")(image, np.random.default_rng(i)).texts for i in range(20)}
+    assert drawn == {("the long one",)}
+    assert len({Parts(4)(image, np.random.default_rng(i)).texts for i in range(20)}) == 2
+    assert farslip.parts_of(config_on(world, captions="first"), 8).captions == "first"
 
 
 STAGES: dict[str, dict[str, Any]] = {

@@ -214,11 +214,11 @@ def test_unipelt_gates_all_three(tokens: Tensor, causal: bool) -> None:
     def gate(module: nn.Module, x: Tensor) -> Tensor:
         return 1 / (1 + torch.exp(-(x @ module.linear.weight.T + module.linear.bias)))
 
-    low = gate(block.attn.change_gate, h)
-    terms = {n: low * 6.0 / 4 * (h @ c.down.T @ c.up.T) for n, c in block.attn.changes.items()}
+    gates = {n: gate(module, h) for n, module in block.attn.change_gates.items()}  # queries and values each have one
+    terms = {n: gates[n] * 6.0 / 4 * (h @ c.down.T @ c.up.T) for n, c in block.attn.changes.items()}
     assert set(terms) == {"q", "v"}
-    gates = gate(block.attn.prefix_gate, h)
-    shared = gates[:, :1] if causal else gates.mean(1, keepdim=True)
+    places = gate(block.attn.prefix_gate, h)
+    shared = places[:, :1] if causal else places.mean(1, keepdim=True)
     keys, values = prefix_by_hand(block)
 
     def adapted(x: Tensor) -> Tensor:
@@ -445,7 +445,7 @@ def test_preset_values() -> None:
     prefix = Tuning("prefix", preset="adapterhub").resolved()
     assert (prefix.prefix_length, prefix.prefix_width) == (30, 512)
     unipelt = Tuning("unipelt", preset="adapterhub").resolved()
-    assert (unipelt.rank, unipelt.alpha, unipelt.prefix_length, unipelt.reduction) == (8, 8.0, 10, 16)
+    assert (unipelt.rank, unipelt.alpha, unipelt.prefix_length, unipelt.reduction) == (8, 2.0, 10, 16)
     itra = Tuning("lora", preset="itra").resolved()
     assert (itra.rank, itra.alpha, itra.towers) == (8, 16.0, ("text",))
     houlsby = Tuning("adapter", preset="itra").resolved()
@@ -465,6 +465,7 @@ def test_counts_of_the_published_size() -> None:
         "lora": sum(12 * 2 * (8 * w + 8 * w) for w in (768, 512)),
         "adapter": sum(12 * (w * (w // 16) * 2 + w // 16 + w) for w in (768, 512)),
         "prefix": sum(30 * w + w * 512 + 512 + 12 * (512 * 2 * w + 2 * w) for w in (768, 512)),
+        "unipelt": 18_275_872,  # AdapterHub 1.3, UniPELTConfig() on both towers: gates of q, v, prefix and adapter
     }
     for method, wanted in expected.items():
         model = build(shape, device="meta")

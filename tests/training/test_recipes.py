@@ -73,6 +73,7 @@ def test_published_values_of_georsclip() -> None:
         loop = config.loop
         assert (loop.learning_rate, loop.weight_decay, loop.batch, loop.epochs) == (1e-6, 0.5, 700, 20.0)
         assert (loop.schedule, config.area, config.turn, config.tuning.method) == ("cosine", (0.9, 1.0), True, "full")
+        assert config.corners == "black"  # as its released augmentation
     ret = load_config(contrastive.Config, CONFIGS[0].parent / "contrastive_ret2_b32.toml")
     loop = ret.loop
     assert (loop.learning_rate, loop.weight_decay, loop.batch, loop.epochs) == (5e-6, 0.5, 600, 7.0)

@@ -234,8 +234,13 @@ def _csv(result: SearchResult, query: str) -> bytes:
     writer.writerow(_columns(result.matches))
     for match in result.matches:
         values = flat(match)
-        writer.writerow([*(values.get(name) for name in _columns(result.matches)[:-1]), _wkt(match.chip)])
+        writer.writerow([*(_cell(values.get(name)) for name in _columns(result.matches)[:-1]), _wkt(match.chip)])
     return stream.getvalue().encode("utf-8", "replace")
+
+
+def _cell(value: Any) -> Any:
+    """A text that spreadsheets would take for a formula with an apostrophe in front, which they do not show."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip().startswith(tuple("=+-@\t\r\0＝＋－＠")) else value
 
 
 _SPOT = (

@@ -124,11 +124,13 @@ def without_debug(args: list[str]) -> tuple[list[str], bool]:
 
 def show_error(error: GeoglotError) -> None:
     """Message and hint on stderr, plain words, coloured on a terminal."""
+    from geoglot.cli.screen import plain
+
     typer.secho("Error: ", fg="red", bold=True, err=True, nl=False)
-    typer.echo(str(error), err=True)
+    typer.echo(plain(str(error), keep="\n\t"), err=True)
     if error.hint:
         typer.secho("Hint:  ", fg="cyan", err=True, nl=False)
-        typer.echo(error.hint, err=True)
+        typer.echo(plain(error.hint, keep="\n\t"), err=True)
 
 
 def _show_version(wanted: bool) -> None:

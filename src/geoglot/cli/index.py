@@ -179,7 +179,7 @@ def check(archive: ArchivePath = Path(".geoglot"), as_json: AsJson = False) -> N
 
 
 def _print_report(report: IngestReport) -> None:
-    from geoglot.cli.screen import notes, plural, results, say, seconds
+    from geoglot.cli.screen import notes, plain, plural, results, say, seconds
 
     out = results()
     changes = [(name, getattr(report, name)) for name in ("added", "replaced", "removed")]
@@ -195,7 +195,9 @@ def _print_report(report: IngestReport) -> None:
         out.print(f"{plural(report.chips, 'chip')} written{empty} in {seconds(report.elapsed_s)}{rate}.")
     if report.failed:
         notes().print(f"{plural(len(report.failed), 'scene')} could not be used:", style="bold yellow")
-        _list(notes(), "", [f"{f.uri}\n    {f.message}" + f"\n    {f.hint}" * bool(f.hint) for f in report.failed])
+        _list(
+            notes(), "", [f"{plain(f.uri)}\n    {f.message}" + f"\n    {f.hint}" * bool(f.hint) for f in report.failed]
+        )
     elif report.added and not report.dry_run:
         where = "" if report.archive == ".geoglot" else f" --archive {report.archive!r}"
         say(f'Now ask: geoglot "harbour with boats"{where}')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geoglot.types import Match, Spot
 
@@ -22,18 +22,38 @@ LIKELY = 0.5
 """Places below this confidence are more likely not what was asked; they are printed in quiet letters."""
 
 
+_UNSEEN = (
+    *range(32), *range(127, 160),  # C0 and C1
+    0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A),  # ends of lines, turns of direction
+)  # fmt: skip
+_MARK = "\N{REPLACEMENT CHARACTER}"
+
+
+def plain(text: str, keep: str = "") -> str:
+    """A text without characters that steer a terminal or turn what follows, but for those in `keep`."""
+    return text.translate({n: _MARK for n in _UNSEEN if chr(n) not in keep})
+
+
+def _console(stderr: bool = False) -> Console:
+    """A console on which no text steers the terminal; styles are rich's own."""
+    from rich.console import Console
+    from rich.text import Text
+
+    class PlainConsole(Console):
+        def render_str(self, text: str, **style: Any) -> Text:
+            return super().render_str(plain(text, keep="\n\t"), **style)
+
+    return PlainConsole(highlight=False, emoji=False, markup=False, stderr=stderr, soft_wrap=stderr)
+
+
 def results() -> Console:
     """Stdout."""
-    from rich.console import Console
-
-    return Console(highlight=False, emoji=False, markup=False)
+    return _console()
 
 
 def notes() -> Console:
     """Stderr."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False, emoji=False, markup=False, soft_wrap=True)
+    return _console(stderr=True)
 
 
 def say(text: str) -> None:
@@ -94,7 +114,7 @@ def match_table(matches: Sequence[Match]) -> Table:
         sure = match.confidence
         style = "dim" if sure is not None and sure < LIKELY else None
         rating = f"{match.score:.3f}" if sure is None else f"{sure:.0%}"
-        table.add_row(str(match.rank), rating, match.scene.name, *facts, style=style)
+        table.add_row(str(match.rank), rating, plain(match.scene.name), *facts, style=style)
     return table
 
 

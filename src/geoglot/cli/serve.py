@@ -43,6 +43,10 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="Read scenes from this server on a private network; repeat."),
     ] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDRESS", help="Believe X-Forwarded-For from this proxy, an address or network; repeat."),
+    ] = None,
     public_url: Annotated[
         str | None, typer.Option(metavar="URL", help="What links begin with, behind a proxy.")
     ] = None,
@@ -90,6 +94,7 @@ def serve(
         rate_per_min=rate,
         cors=tuple(cors or ()),
         public_url=public_url,
+        proxies=tuple(proxy or ()),
         allowed_hosts=LOOPBACK | named if host in LOOPBACK else None,
         reach=Reach(tuple(root or ()), tuple(allow_host or ())),
         page=PAGE,

@@ -73,7 +73,7 @@ def localization(
         for at in (i for i, sample in enumerate(data.samples) if sample.image == path):
             mean = cover.mean(windows.vectors @ texts[at])
             p = strict_probability(mean) if mode == "strict" else np.nan_to_num(stretched(mean))
-            metrics = selo_scores(p, (data.polygons or ())[at], constants)
+            metrics = selo_scores(p, (data.polygons or ())[at], constants, even_odd=mode == "strict")
             scores[at] = [100 * value for value in (metrics.rsu, metrics.ras, metrics.rda, metrics.rmi)]
             done += 1
             if progress:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoglot.data.segmentation import IGNORED, SegmentationSet
-from geoglot.errors import UsageError
+from geoglot.errors import SampleError, UsageError
 from geoglot.evaluation.metrics import bootstraps
 from geoglot.evaluation.report import Interval
 
@@ -56,9 +56,20 @@ def confusion(predicted: Bytes, truth: Bytes, classes: int) -> NDArray[np.int64]
 
     Raises:
         UsageError: The shapes differ.
+        SampleError: The truth holds a value that is neither a class nor ignored.
     """
     if predicted.shape != truth.shape:
         raise UsageError(f"the prediction has {predicted.shape} pixels and the mask {truth.shape}")
+    if ((truth >= classes) & (truth != IGNORED)).any():
+        strange = sorted(set(np.unique(truth[truth >= classes]).tolist()) - {IGNORED})
+        hint = (
+            "Class indices are those of the set's classes; map the mask's values, or mark what has no class as ignored."
+        )
+        raise SampleError(
+            f"the mask holds {', '.join(map(str, strange[:8]))}, which is neither one of {classes} classes nor ignored "
+            f"({IGNORED})",
+            hint=hint,
+        )
     known = truth < classes
     called = np.minimum(predicted[known], classes).astype(np.int64)
     pairs = truth[known].astype(np.int64) * (classes + 1) + called

@@ -55,7 +55,7 @@ class Published:
 
     Attributes:
         bias: Times the chip's own score is added to its patches'.
-        own_side: Show chips at the model's own side; else as they are, filled up evenly to whole patches.
+        own_side: Show chips, filled up evenly to whole patches, at the model's own side; else as they are then.
         threshold: Least probability of a set's configuration counts.
     """
 
@@ -128,34 +128,33 @@ def slide(encoder: DenseEncoder, image: Bytes, table: Floats, rules: Published) 
 
 def chip_scores(encoder: DenseEncoder, chips: Bytes, table: Floats, rules: Published) -> list[Floats]:
     """Each chip's cosines with all words, [Q, h, w] of its own size."""
-    size = chips.shape[1:3]
-    shown, inside = _shown(encoder, chips, rules)
+    filled, inside = _filled(chips, encoder.patch_px)
+    shown = _at_own_side(filled, encoder.card.image_px) if rules.own_side else filled
     patches, token = _features(encoder, shown, bool(rules.bias))
     scores = patches @ table.T  # [n, Ph, Pw, Q]
     if token is not None:
         scores = scores + np.float32(rules.bias) * (token @ table.T)[:, None, None, :]
-    reach = tuple(side * encoder.patch_px for side in scores.shape[1:3])
-    full = [enlarged(np.ascontiguousarray(one.transpose(2, 0, 1)), reach) for one in scores]
-    cut = [one[:, inside[0], inside[1]] for one in full]
-    return cut if not rules.own_side else [enlarged(one, size) for one in cut]
+    full = [enlarged(np.ascontiguousarray(one.transpose(2, 0, 1)), filled.shape[1:3]) for one in scores]
+    return [one[:, inside[0], inside[1]] for one in full]
 
 
-def _shown(encoder: DenseEncoder, chips: Bytes, rules: Published) -> tuple[Bytes, tuple[slice, slice]]:
-    """Chips as the model sees them, and where in them the chip is."""
-    if rules.own_side:
-        side = encoder.card.image_px
-        if chips.shape[1:3] != (side, side):
-            flat = chips.transpose(0, 3, 1, 2).reshape(-1, *chips.shape[1:3]).astype(np.float32)
-            small = np.rint(enlarged(flat, (side, side))).astype(np.uint8)
-            chips = small.reshape(len(chips), 3, side, side).transpose(0, 2, 3, 1)
-        return np.ascontiguousarray(chips), (slice(0, side), slice(0, side))
-    lacks = [-length % encoder.patch_px for length in chips.shape[1:3]]
+def _filled(chips: Bytes, patch_px: int) -> tuple[Bytes, tuple[slice, slice]]:
+    """Chips with grey around them up to whole patches, evenly, and where in it they lie."""
+    lacks = [-length % patch_px for length in chips.shape[1:3]]
     before = [lack // 2 for lack in lacks]
     out = np.empty((len(chips), *(s + lack for s, lack in zip(chips.shape[1:3], lacks, strict=True)), 3), np.uint8)
     out[:] = MEAN_COLOUR
-    inside = tuple(slice(b, b + length) for b, length in zip(before, chips.shape[1:3], strict=True))
-    out[:, inside[0], inside[1]] = chips
-    return out, (inside[0], inside[1])
+    rows, columns = (slice(b, b + length) for b, length in zip(before, chips.shape[1:3], strict=True))
+    out[:, rows, columns] = chips
+    return out, (rows, columns)
+
+
+def _at_own_side(chips: Bytes, side: int) -> Bytes:
+    if chips.shape[1:3] == (side, side):
+        return np.ascontiguousarray(chips)
+    flat = chips.transpose(0, 3, 1, 2).reshape(-1, *chips.shape[1:3]).astype(np.float32)
+    small = np.rint(enlarged(flat, (side, side))).astype(np.uint8)
+    return np.ascontiguousarray(small.reshape(len(chips), 3, side, side).transpose(0, 2, 3, 1))
 
 
 def _features(encoder: DenseEncoder, images: Bytes, wants_token: bool) -> tuple[Floats, Floats | None]:

@@ -87,13 +87,16 @@ class SeloScores:
     rmi: float
 
 
-def selo_scores(p: NDArray[np.floating], regions: Sequence[Polygon], constants: Constants = RELEASED) -> SeloScores:
+def selo_scores(
+    p: NDArray[np.floating], regions: Sequence[Polygon], constants: Constants = RELEASED, *, even_odd: bool = False
+) -> SeloScores:
     """All four metrics.
 
     Args:
         p: The map, probabilities [H, W] in [0, 1].
         regions: What people marked, one polygon at least.
         constants: Of the metrics.
+        even_odd: Where an even number of regions overlap there is none, as the released code has it.
 
     Raises:
         UsageError: No region, one of fewer than three vertices, or regions that cover none or all of the map.
@@ -102,20 +105,30 @@ def selo_scores(p: NDArray[np.floating], regions: Sequence[Polygon], constants: 
         raise UsageError(f"{len(regions)} regions: at least one is needed, and three vertices of each")
     circles = [circle_around(region, constants) for region in regions]
     centres = attention_centres(p, constants)
-    rsu = significance(p, filled(regions, p.shape), constants)
+    rsu = significance(p, filled(regions, p.shape, even_odd=even_odd), constants)
     ras, rda = shift(circles, centres, constants), discrete(circles, centres, constants)
     a, b, c = constants.weights
     return SeloScores(rsu, ras, rda, a * rsu + b * (1 - ras) + c * rda)
 
 
-def filled(regions: Sequence[Polygon], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """The union of polygons, edges included, vertices cut to whole pixels [H, W]."""
+def filled(regions: Sequence[Polygon], shape: tuple[int, ...], *, even_odd: bool = False) -> NDArray[np.bool_]:
+    """The union of polygons, edges included, vertices cut to whole pixels [H, W].
+
+    With `even_odd` what lies in an even number of them is left out, but for their edges: OpenCV's fillPoly of all at
+    once, which the released metrics call.
+    """
     from PIL import Image, ImageDraw
 
-    image = Image.new("1", (shape[1], shape[0]))
+    def drawn(region: Polygon, fill: int | None) -> NDArray[np.bool_]:
+        image = Image.new("1", (shape[1], shape[0]))
+        ImageDraw.Draw(image).polygon([(int(x), int(y)) for x, y in region], fill=fill, outline=1)
+        return np.array(image)
+
+    mask, edges = np.zeros(shape[:2], np.bool_), np.zeros(shape[:2], np.bool_)
     for region in regions:
-        ImageDraw.Draw(image).polygon([(int(x), int(y)) for x, y in region], fill=1, outline=1)
-    return np.array(image)
+        mask = mask ^ drawn(region, 1) if even_odd else mask | drawn(region, 1)
+        edges |= drawn(region, None)
+    return mask | edges
 
 
 def significance(p: NDArray[np.floating], mask: NDArray[np.bool_], constants: Constants = RELEASED) -> float:

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from geoglot.errors import EmptySceneError, SourceError, UnreadableSceneError
+from geoglot.errors import EmptySceneError, OutOfReachError, SourceError, UnreadableSceneError
 from geoglot.imagery.reach import Reach, given, is_url
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
@@ -47,12 +47,13 @@ def driver_of_bytes(uri: str, head: bytes) -> str:
     VRT is refused: it can point at any file or address on the reader's machine.
 
     Raises:
-        UnreadableSceneError: Not a format that is read.
+        OutOfReachError: A VRT.
+        UnreadableSceneError: Another format that is not read.
         EmptySceneError: Zero bytes.
     """
     suffix = Path(urlsplit(uri).path if is_url(uri) else uri).suffix.lower()
     if suffix == ".vrt" or head.lstrip().startswith(b"<VRTDataset"):
-        raise UnreadableSceneError(
+        raise OutOfReachError(
             f"{uri!r} is a VRT, which can point at any other file",
             hint="Write it out: rio convert mosaic.vrt mosaic.tif",
         )

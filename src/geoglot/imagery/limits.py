@@ -81,6 +81,8 @@ def _blocks(dataset: Any) -> Iterator[tuple[int, int, int]]:
     if dataset.driver == "WEBP":
         yield dataset.height, dataset.width, 4
         return
+    if dataset.driver == "JP2OpenJPEG" and not dataset.overviews(1):  # each look at it decodes all, 4 bytes a value
+        yield dataset.height, dataset.width, 4 * dataset.count
     together = dataset.interleaving is None or dataset.interleaving.value == "PIXEL"
     for (rows, columns), size in zip(dataset.block_shapes, sizes, strict=True):
         yield rows, columns, sum(sizes) if together else size

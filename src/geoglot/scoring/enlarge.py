@@ -21,8 +21,7 @@ def enlarged(values: Floats, size: tuple[int, int], steps: tuple[float, float] |
     top, down = linear_weights(0, size[0], down_step, height)
     left, across = linear_weights(0, size[1], across_step, width)
     near = values[..., top : top + down.shape[1], left : left + across.shape[1]]
-    larger: Floats = down @ near @ across.T
-    return larger
+    return np.asarray(down @ near @ across.T, np.float32)
 
 
 def linear_weights(first: int, count: int, step: float, cells: int) -> tuple[int, Floats]:

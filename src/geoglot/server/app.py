@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -55,6 +56,10 @@ def create_app(pool: ArchivePool, settings: Settings) -> FastAPI:
     app.add_middleware(Gate, settings=settings, metrics=context.metrics)
     if settings.cors:
         app.add_middleware(CORSMiddleware, allow_origins=list(settings.cors), **_CORS)
+    if settings.proxies:
+        from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(settings.proxies))
     return app
 
 
@@ -85,6 +90,24 @@ async def _tidy(context: ServerContext) -> None:
         await asyncio.sleep(TIDY_S)
 
 
+def transport_options(settings: Settings) -> dict[str, Any]:
+    """How uvicorn is to talk HTTP: guarded connections, no WebSockets, forwarded headers left to `create_app`."""
+    from geoglot.server.connections import Book, guarded
+
+    return {
+        "http": guarded(Book(settings.proxies), settings.headers_s),
+        "ws": "none",
+        "proxy_headers": False,
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": 10,
+        "timeout_keep_alive": 30,
+        "h11_max_incomplete_event_size": 131_072,
+        "backlog": 4096,
+    }
+
+
 def serve(pool: ArchivePool, settings: Settings, host: str, port: int) -> None:
     """Answer until told to stop; then finish what is under way, at most 10 s.
 
@@ -95,23 +118,15 @@ def serve(pool: ArchivePool, settings: Settings, host: str, port: int) -> None:
         import uvicorn
     except ImportError as error:
         raise MissingExtraError("the server", "serve") from error
+    from geoglot.server.connections import raise_file_limit
     from geoglot.server.json_log import log_json
 
     log_json()
     _return_memory()
+    raise_file_limit()
+    os.umask(0o077)  # what the server writes is its user's alone
     app = create_app(pool, settings)
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=10,
-        timeout_keep_alive=30,
-        limit_concurrency=1000,
-        h11_max_incomplete_event_size=131_072,
-    )
+    config = uvicorn.Config(app, host=host, port=port, **transport_options(settings))
     closing = app.state.context.closing
 
     class Server(uvicorn.Server):

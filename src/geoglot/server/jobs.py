@@ -1,7 +1,8 @@
 """Long tasks: kept in folders, run one after the other, told about while they run, resumed after a crash.
 
 A job is `<state>/jobs/<id>/`: `job.json` says what was asked and how it stands and is replaced whole at each change of
-state; `files/` holds the result. A task only reads an archive, so a job that a crash interrupted is simply run again.
+state; `files/` holds the result. All of it is the server's user's alone (0700, 0600). A task only reads an archive, so
+a job that a crash interrupted is simply run again.
 """
 
 from __future__ import annotations
@@ -111,7 +112,8 @@ class JobBoard:
             thread.start()
 
     def _load(self) -> dict[str, Job]:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder.chmod(0o700)
         jobs = {}
         for file in sorted(self._folder.glob("*/job.json")):
             try:
@@ -133,14 +135,19 @@ class JobBoard:
         """Take a job in; it runs when those before it are done.
 
         Raises:
-            TooManyError: Too many wait or run.
+            TooManyError: Too many wait or run: of all, or of this owner, who may have half of the places.
             StorageError: It cannot be written down.
         """
         job = Job(secrets.token_hex(16), task, collection, body, owner, "queued", _now().isoformat())
         with self._lock:
-            open_jobs = sum(other.state not in ENDED for other in self._jobs.values())
-            if open_jobs >= self._most:
-                raise TooManyError(f"{open_jobs} jobs wait or run already", hint="Wait until one is done.", retry_s=10)
+            waiting = [other.owner for other in self._jobs.values() if other.state not in ENDED]
+            share = -(-self._most // 2) if owner else self._most
+            if len(waiting) >= self._most or waiting.count(owner) >= share:
+                raise TooManyError(
+                    f"{len(waiting)} jobs wait or run already, {waiting.count(owner)} of them of this key",
+                    hint="Wait until one is done.",
+                    retry_s=10,
+                )
             self._save(job)
             self._jobs[job.id] = job
         self._waiting.put(job.id)
@@ -246,8 +253,10 @@ class JobBoard:
         folder = self._folder / job.id / "files"
         shutil.rmtree(folder, ignore_errors=True)
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir(mode=0o700, parents=True)
             self._run(job.task, job.collection, job.body, folder, self._reporter(job.id))
+            for file in folder.iterdir():
+                file.chmod(0o600)
         except _Cancelled:
             return "cancelled", None
         except GeoglotError as error:
@@ -290,10 +299,11 @@ class JobBoard:
     def _save(self, job: Job) -> None:
         folder = self._folder / job.id
         try:
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise StorageError(f"cannot write {folder}: {error}", hint="Free some space.") from error
         write_atomically(folder / "job.json", json.dumps(asdict(job), ensure_ascii=False).encode())
+        (folder / "job.json").chmod(0o600)
 
 
 def _claim(folder: Path) -> Any:

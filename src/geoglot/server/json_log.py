@@ -25,7 +25,7 @@ class JsonLines(logging.Formatter):
         line |= {name: value for name, value in record.__dict__.items() if name not in self._usual}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json.dumps(line, default=str)  # pure ASCII: no control character reaches a terminal
 
 
 def log_json(level: int = logging.INFO) -> None:

@@ -8,6 +8,8 @@ import logging
 import secrets
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers
@@ -15,8 +17,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from geoglot.errors import GeoglotError, KeyNeededError, NotAllowedError, TooLargeError, TooManyError
+from geoglot.server.connections import site_of
 from geoglot.server.errors import answer_error
 from geoglot.server.metrics import Metrics
+from geoglot.server.origins import check_origin
 from geoglot.server.settings import Settings, digest
 
 OPEN_PATHS = frozenset({"/health", "/ready"})
@@ -42,11 +46,44 @@ class Pace:
         with self._lock:
             if len(self._left) > CLIENTS:
                 self._left = {c: v for c, v in self._left.items() if now - v[1] < 60}
-            tokens, then = self._left.get(client, (self._most, now))
-            tokens = min(self._most, tokens + (now - then) * self._per_s)
+            tokens = self._tokens(client, now)
             passes = tokens >= 1
             self._left[client] = (tokens - 1 if passes else tokens, now)
             return 0.0 if passes else (1 - tokens) / self._per_s
+
+    def wait(self, client: str, now: float) -> float:
+        """What `take` would say, without taking."""
+        with self._lock:
+            tokens = self._tokens(client, now)
+            return 0.0 if tokens >= 1 else (1 - tokens) / self._per_s
+
+    def _tokens(self, client: str, now: float) -> float:
+        tokens, then = self._left.get(client, (self._most, now))
+        return min(self._most, tokens + (now - then) * self._per_s)
+
+
+class Room:
+    """Uploads under way, limited in number and in bytes. For one event loop."""
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self._left, self._bytes_left = most, most_bytes
+
+    @contextmanager
+    def take(self, size: int) -> Iterator[None]:
+        """Room for an upload of so many bytes, until it has been answered.
+
+        Raises:
+            TooManyError: There is none now.
+        """
+        if self._left < 1 or self._bytes_left < size:
+            raise TooManyError("too many uploads are under way", hint="Try again in a moment.", retry_s=2)
+        self._left -= 1
+        self._bytes_left -= size
+        try:
+            yield
+        finally:
+            self._left += 1
+            self._bytes_left += size
 
 
 class Gate:
@@ -57,6 +94,9 @@ class Gate:
         self._settings = settings
         self._metrics = metrics
         self._pace = Pace(settings.rate_per_min) if settings.rate_per_min else None
+        self._guesses = Pace(settings.wrong_keys_per_min)
+        self._uploads = Room(settings.max_uploads, settings.max_uploads * settings.max_upload // 2)
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -66,13 +106,16 @@ class Gate:
         visit = _Visit(scope, send)
         scope.setdefault("state", {})["request_id"] = visit.request_id
         self._metrics.busy.inc()
+        self._under_way += 1
         try:
             try:
                 scope["state"]["owner"] = visit.client = self._admit(scope)
-                await self._app(scope, self._measured(scope, receive), visit.send)
+                with self._room_of(scope):
+                    await self._app(scope, self._measured(scope, receive), visit.send)
             except GeoglotError as error:
                 await answer_error(error, scope)(scope, receive, visit.send)
         finally:
+            self._under_way -= 1
             self._metrics.busy.dec()
             self._note(visit)
 
@@ -83,7 +126,10 @@ class Gate:
         address = (scope.get("client") or ("", 0))[0]
         if scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDER) or scope["method"] == "OPTIONS":
             return str(address)
-        key = self._key(headers)
+        check_origin(headers, self._settings)
+        if self._under_way > self._settings.max_requests:
+            raise TooManyError("too many requests are under way", hint="Try again in a moment.")
+        key = self._key(headers, site_of(str(address)))
         client = digest(key) if key else str(address)
         if self._pace and (wait_s := self._pace.take(client, time.monotonic())):
             raise TooManyError("too many requests", hint=f"Try again in {wait_s:.0f} s.", retry_s=wait_s)
@@ -99,15 +145,28 @@ class Gate:
                 hint="The operator may name it: geoglot serve --public-url URL",
             )
 
-    def _key(self, headers: Headers) -> str:
+    def _key(self, headers: Headers, site: str) -> str:
+        """The key that was sent, or nothing where none is asked for. Who guesses is let try some times a minute."""
         known = self._settings.api_keys
         if not known:
             return ""
         given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ") or _cookie(headers)
+        if given and (wait_s := self._guesses.wait(site, time.monotonic())):
+            raise TooManyError("too many wrong keys", hint=f"Try again in {wait_s:.0f} s.", retry_s=wait_s)
         if not any(hmac.compare_digest(given.encode(), key.encode()) for key in known):
+            if given:
+                self._guesses.take(site, time.monotonic())
+                _log.warning("wrong key", extra={"address": site, "key": digest(given)})
             what = "is not known" if given else "is needed"
             raise KeyNeededError(f"an API key {what}", hint="Send it as X-API-Key, or as a Bearer token.")
         return given
+
+    def _room_of(self, scope: Scope) -> AbstractContextManager[None]:
+        """Room for an upload; everything else needs none."""
+        if scope["path"] != "/pictures" or scope["method"] != "POST":
+            return nullcontext()
+        told = Headers(scope=scope).get("content-length", "")
+        return self._uploads.take(int(told) if told.isdecimal() else self._settings.max_upload)
 
     def _limit(self, scope: Scope) -> int:
         return self._settings.max_upload if scope["path"] == "/pictures" else self._settings.max_body

@@ -31,7 +31,12 @@ class Settings:
         max_upload: Bytes of an upload.
         upload_limits: Pixels of an upload.
         max_picture_px: Pixels of a chip in full resolution.
-        max_jobs: Jobs that wait or run, in all.
+        max_uploads: Uploads that are under way at the same time; half as many of the largest.
+        max_requests: Requests that are under way at the same time.
+        wrong_keys_per_min: Wrong keys an address may try; then no key of it is looked at for a while.
+        proxies: Addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
+        headers_s: Seconds that a request's headers may take to arrive.
+        max_jobs: Jobs that wait or run, in all; with keys, of each key at most half of them.
         job_threads: Jobs that run at the same time.
         job_s: Seconds that a job may take.
         job_keep_s: Seconds that an ended job is kept.
@@ -53,6 +58,11 @@ class Settings:
     max_upload: int = 20_000_000
     upload_limits: Limits = UPLOAD
     max_picture_px: int = 16_777_216
+    max_uploads: int = 8
+    max_requests: int = 500
+    wrong_keys_per_min: int = 10
+    proxies: tuple[str, ...] = ()
+    headers_s: float = 10.0
     max_jobs: int = 20
     job_threads: int = 1
     job_s: float = 600.0

@@ -81,9 +81,9 @@ class Segmentation(_Areas):
 
     def class_map(self) -> NDArray[np.uint8]:
         """uint8 [H, W]: 0 background, k the k-th class (from 1), 255 nodata. Reads the whole map into memory."""
-        import rasterio
+        from geoglot.imagery.opening import open_raster
 
-        with rasterio.open(self.folder / "classes.tif") as raster:
+        with open_raster(str(self.folder / "classes.tif")) as raster:
             return np.asarray(raster.read(1))
 
     def _repr_html_(self) -> str:
@@ -113,9 +113,9 @@ class Localization(_Areas):
 
     def heat(self) -> NDArray[np.float32]:
         """float32 [N, h, w]: the map of each sentence; NaN is nodata."""
-        import rasterio
+        from geoglot.imagery.opening import open_raster
 
-        with rasterio.open(self.folder / "heat.tif") as raster:
+        with open_raster(str(self.folder / "heat.tif")) as raster:
             return np.asarray(raster.read())
 
     def _repr_html_(self) -> str:

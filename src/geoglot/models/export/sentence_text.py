@@ -11,6 +11,7 @@ characters, so no text becomes unreadable.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from geoglot.models.tokenizers.unigram import write_unigram
 
 CONTEXT = 256
 """Most tokens of a text, the two that frame it included."""
+_EAST_ASIAN = re.compile("[\u4e00-\u9fff]+|[\uac00-\ud7a3]+")
 GRAPH, WORDS, TOKENIZER = "text.onnx", "text.onnx.data", "tokenizer.json"
 
 
@@ -84,9 +86,13 @@ def write_text(encoder: UseEncoder, head: nn.Module, folder: Path, texts: Iterab
 
 
 def pieces_of(encoder: UseEncoder, texts: Iterable[str]) -> NDArray[np.int64]:
-    """Ids of pieces in rising order: the special ones, single characters, and those that the texts are split into."""
-    pieces = encoder.pieces.pieces
-    wanted = {number for number, piece in enumerate(pieces) if len(piece.removeprefix(SPACE)) <= 1}
+    """Ids of pieces in rising order.
+
+    They are the special ones, single characters, those that the texts are split into, and all that are written in
+    Chinese or Korean letters, where lists of words say little of how a sentence is split.
+    """
+    bare = [piece.removeprefix(SPACE) for piece in encoder.pieces.pieces]
+    wanted = {number for number, piece in enumerate(bare) if len(piece) <= 1 or _EAST_ASIAN.fullmatch(piece)}
     wanted.update(number for ids in encoder.ids(list(texts)) for number in ids)
     return np.array(sorted(wanted), np.int64)
 

@@ -7,16 +7,15 @@ from pathlib import Path
 
 from geoglot.errors import MissingExtraError, ModelFileError
 
-EXTRA = "parts"
 
-
-def package_file(package: str, inside: str, what: str) -> Path:
+def package_file(package: str, inside: str, what: str, extra: str = "parts") -> Path:
     """Path of a file that an installed package carries.
 
     Args:
         package: Its import name. It is located, not imported.
         inside: Path of the file within the package.
         what: The part, in words, for the error.
+        extra: The extra of geoglot that brings the package.
 
     Raises:
         MissingExtraError: The package is not installed.
@@ -24,11 +23,11 @@ def package_file(package: str, inside: str, what: str) -> Path:
     """
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError(what, EXTRA)
+        raise MissingExtraError(what, extra)
     path = Path(spec.submodule_search_locations[0]) / inside
     if not path.is_file():
         raise ModelFileError(
             f"package {package!r} holds no {inside}; looked in {path.parent}",
-            hint=f'Install the version that geoglot names: pip install "geoglot[{EXTRA}]"',
+            hint=f'Install the version that geoglot names: pip install "geoglot[{extra}]"',
         )
     return path

@@ -30,7 +30,8 @@ class PieceModel:
         pieces: By id. A special piece, which no text may spell out, is the empty string.
         scores: Log probabilities, by id.
         unknown: Id of what no piece covers.
-        replacements: Table of character replacements, as SentencePiece stores it: a double-array trie and its strings.
+        replacements: Table of character replacements, as SentencePiece stores it: a double-array trie and its strings;
+            empty where texts are prepared elsewhere.
     """
 
     pieces: tuple[str, ...]
@@ -127,12 +128,8 @@ def unigram(model: PieceModel) -> tokenizers.Tokenizer:
     names = [piece or f" {number}" for number, piece in enumerate(model.pieces)]
     vocabulary = list(zip(names, model.scores, strict=True))
     engine = Tokenizer(models.Unigram(vocabulary, unk_id=model.unknown, byte_fallback=False))
-    engine.normalizer = normalizers.Sequence(
-        [
-            normalizers.Precompiled(model.replacements),
-            normalizers.Strip(),
-            normalizers.Replace(Regex(" {2,}"), " "),
-        ]
-    )
+    spaces = [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
+    characters = [normalizers.Precompiled(model.replacements)] if model.replacements else []
+    engine.normalizer = normalizers.Sequence([*characters, *spaces])
     engine.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")
     return engine

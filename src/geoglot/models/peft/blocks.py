@@ -24,7 +24,7 @@ class TunedAttention(Attention):
         prefix: Keys and values that come first.
         prefix_gate: Scales both.
         changes: Low-rank changes of "q", "k" or "v".
-        change_gate: Scales them, token by token.
+        change_gates: One for each of them, scales it token by token.
     """
 
     def __init__(
@@ -33,13 +33,13 @@ class TunedAttention(Attention):
         prefix: Prefix | None = None,
         prefix_gate: Gate | None = None,
         changes: dict[str, LowRank] | None = None,
-        change_gate: Gate | None = None,
+        change_gates: dict[str, Gate] | None = None,
     ) -> None:
         nn.Module.__init__(self)  # no parameters of its own: it holds those of `frozen`
         self.heads, self.out_proj = frozen.heads, frozen.out_proj
         self.in_proj_weight, self.in_proj_bias = frozen.in_proj_weight, frozen.in_proj_bias
         self.prefix, self.prefix_gate = prefix, prefix_gate
-        self.changes, self.change_gate = nn.ModuleDict(changes or {}), change_gate
+        self.changes, self.change_gates = nn.ModuleDict(changes or {}), nn.ModuleDict(change_gates or {})
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As the plain one; keys and values have P more rows, in front."""
@@ -62,7 +62,7 @@ class TunedAttention(Attention):
         if name not in self.changes:
             return heads
         said = self.changes[name](x)
-        said = said if self.change_gate is None else self.change_gate(x) * said
+        said = self.change_gates[name](x) * said if name in self.change_gates else said
         return heads + self._by_head(said, 1)[0]
 
     def forward(self, x: Tensor, causal: bool = False) -> Tensor:

@@ -39,8 +39,8 @@ from geoglot.training.loop_config import Loop
 from geoglot.training.model_folder import Start, load_start, with_long_text
 from geoglot.training.objective import Batch, Contrastive, LossName, Outputs
 from geoglot.training.recipes.farslip.colour import jittered
-from geoglot.training.recipes.farslip.region_losses import Align, Distill, patch_agreement, region_alignment
-from geoglot.training.recipes.farslip.region_pairs import EMPTY, Parts, RegionPairs
+from geoglot.training.recipes.farslip.region_losses import Align, Distill, faded, patch_agreement, region_alignment
+from geoglot.training.recipes.farslip.region_pairs import EMPTY, Captions, Parts, RegionPairs
 from geoglot.training.recipes.farslip.roi_align import roi_mean
 from geoglot.training.recipes.farslip.teacher import Teacher
 from geoglot.training.smoke import draw_regions, draw_world, smoke_loop
@@ -48,6 +48,7 @@ from geoglot.training.smoke import draw_regions, draw_world, smoke_loop
 log = logging.getLogger("geoglot.farslip")
 
 TeacherKind = Literal["active", "ema", "frozen"]
+Positives = Literal["category", "own"]
 LOWEST_RATE = 1e-8
 """Below this Adam moves a weight of CLIP's usual size, 0.02, by less than a hundredth in 20,000 steps."""
 
@@ -66,6 +67,8 @@ class Config:
         validation: Held-out pairs for the metric, mean recall; none: no validation.
         loss: Of the contrast: "infonce", or "multi_positive" where captions repeat.
         global_weight, patch_weight, region_weight: Of the three terms.
+        contrast_gradient: Share of the contrast's gradient that reaches the towers; the temperature has all of it. The
+            released code gathers embeddings without gradient, so that on n GPUs it is 1 / n: 0.25 on the authors' four.
         side_px: Side at which images and their parts are seen; 0: the model's own.
         crops: Random crops of an image for the patch term.
         crop_area: Least and most share of the image in a crop.
@@ -75,6 +78,7 @@ class Config:
         detach_target: Stop the gradient at the target; False as in the released code.
         teacher_after_step: Move the average after the optimiser step; False, one step late, as in the released code.
         last_block: How the last block attends for patches; none: as the model does by itself, "segearth" for CLIP.
+        keep_residual: Patches keep the last block's residual and feed-forward layer, as the released "maskclip" does.
         align: The vector of a region that is compared with its text: "cls" its image embedding, "pooled" the mean of
             its patches, "roi" the patches of the whole image inside its box.
         positives: "category": all regions of a category are right for each other; "own": only its own text.
@@ -82,6 +86,7 @@ class Config:
         region_px: Least and most side, in pixels of the image, of the square that a region's box must compare with.
         region_text: What is said of a region by its category.
         drop_captioned: Leave regions with a text of their own out of the loss, as in the released code.
+        captions: Of an image with several: "any", drawn anew each time, or the "first" that is not empty, as released.
         jitter: Change colours at random, each image and region on its own.
         long_text: Stretch a text tower of 77 tokens to 248 before training (Long-CLIP).
     """
@@ -98,6 +103,7 @@ class Config:
     global_weight: float = 1.0
     patch_weight: float = 0.0
     region_weight: float = 0.0
+    contrast_gradient: float = 1.0
     side_px: int = 0
     crops: int = 4
     crop_area: tuple[float, float] = (0.3, 0.7)
@@ -107,12 +113,14 @@ class Config:
     detach_target: bool = True
     teacher_after_step: bool = True
     last_block: LastBlock | None = None
+    keep_residual: bool = False
     align: Align = "cls"
-    positives: Literal["category", "own"] = "category"
+    positives: Positives = "category"
     most_regions: int = 4
     region_px: tuple[float, float] = (64.0, 1024.0)
     region_text: str = "a satellite image of {category}"
     drop_captioned: bool = False
+    captions: Captions = "any"
     jitter: bool = False
     long_text: bool = False
 
@@ -125,6 +133,8 @@ class Config:
         weights = (self.global_weight, self.patch_weight, self.region_weight)
         if min(weights) < 0 or not any(weights):
             raise UsageError(f"weights of the loss are {weights}; none may be negative, and one must be positive")
+        if not 0 < self.contrast_gradient <= 1:
+            raise UsageError(f"contrast_gradient = {self.contrast_gradient} is no share above 0, up to 1")
         if self.region_weight and not self.regions:
             raise UsageError("region_weight needs [[regions]]")
         if "{category}" not in self.region_text:
@@ -142,12 +152,11 @@ class Config:
 
 def _check_names(config: Config) -> None:
     known = {"distill": Distill, "teacher": TeacherKind, "align": Align, "last_block": LastBlock}
+    known |= {"captions": Captions, "positives": Positives}
     for what, names in known.items():
         value = getattr(config, what)
         if value is not None and value not in get_args(names):
             raise UnknownNameError(what.replace("_", " "), value, get_args(names))
-    if config.positives not in ("category", "own"):
-        raise UnknownNameError("positives", config.positives, ("category", "own"))
     if config.loss not in ("infonce", "multi_positive"):
         raise UnknownNameError("loss", config.loss, ("infonce", "multi_positive"))
 
@@ -239,7 +248,7 @@ class FarSlip(Contrastive):
         """Patches cost little more than embeddings; where no loss looks at them, they cost nothing."""
         model = cast(DualModel, towers)
         if self._dense:
-            return model.dense(x, self.config.last_block)
+            return model.dense(x, self.config.last_block, keep_residual=self.config.keep_residual)
         return Dense(model.encode_image(x), x.new_zeros(len(x), 0, 0, 0), None)
 
     def _distinct_text_rows(self, ids: Tensor) -> Tensor:
@@ -251,7 +260,8 @@ class FarSlip(Contrastive):
         config, terms = self.config, dict[str, Tensor]()
         if config.global_weight:
             captions = replace(batch, texts=batch.texts[:, :1])
-            terms["contrast"] = config.global_weight * super().loss(outputs, captions, world)["contrast"]
+            faint = {name: faded(outputs[name], config.contrast_gradient) for name in ("images", "texts")}
+            terms["contrast"] = config.global_weight * super().loss(outputs | faint, captions, world)["contrast"]
         if config.patch_weight:
             terms["patches"] = config.patch_weight * (1 - outputs["agreement"].mean())
         if config.region_weight:
@@ -299,6 +309,7 @@ def parts_of(config: Config, side_px: int) -> Parts:
         config.region_px,
         config.region_text,
         config.drop_captioned,
+        config.captions,
     )
 
 

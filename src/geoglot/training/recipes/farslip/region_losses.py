@@ -43,6 +43,11 @@ def patch_agreement(
     return torch.stack(cosines).mean(0)
 
 
+def faded(rows: Tensor, share: float) -> Tensor:
+    """The same rows, of which only a share of the gradient flows back."""
+    return rows if share == 1 else rows * share + rows.detach() * (1 - share)
+
+
 def region_alignment(images: Tensor, texts: Tensor, labels: Tensor, scale: Tensor, world: World) -> Tensor:
     """Regions against their texts, where all regions of one label are right for each other, equally.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from geoglot.data.regions import Region, RegionRecord
 EMPTY = -1
 """The label of a slot without a region."""
 
+Captions = Literal["any", "first"]
 Box = tuple[float, float, float, float]
 
 
@@ -112,6 +113,7 @@ class Parts:
         region_px: Regions whose box has an area outside the squares of these sides are not used.
         region_text: What is said of a region without a text of its own.
         drop_captioned: Regions with a text of their own take a slot but no part, as in the released code.
+        captions: Which of an image's captions is taken, see Config.
     """
 
     side_px: int
@@ -122,10 +124,11 @@ class Parts:
     region_px: tuple[float, float] = (64.0, 1024.0)
     region_text: str = "a satellite image of {category}"
     drop_captioned: bool = False
+    captions: Captions = "any"
 
     def __call__(self, pair: Pair, rng: np.random.Generator) -> Prepared:
         """Raises SampleError. All chance comes from `rng`."""
-        (caption,) = choose(pair.captions, 1, rng)
+        caption = pair.captions[0] if self.captions == "first" else choose(pair.captions, 1, rng)[0]
         if isinstance(pair, RegionPair):
             return self._cut(Image.fromarray(pair.pixels), pair.name, caption, pair.regions, rng)
         with open_picture(pair.image, pair.name) as picture:
