@@ -39,7 +39,7 @@ COMMANDS = {
         "--host --port --title --api-key --rate --cors --root --allow-host --public-url --state --max-jobs "
         "--job-minutes"
     ),
-    ("localize",): "--out --model --mode --finer --side --ground --level --most --dry-run --json",
+    ("localize",): "--out --model --finer --side --ground --level --most --dry-run --json",
     ("segment",): (
         "--class --background --out --vectors --model --window-m --window-px --model-px --overlap --presence "
         "--cls-bias --upsampler --dry-run --json"

@@ -316,7 +316,7 @@ def test_bad_builds_are_refused(tmp_path: Path) -> None:
         def caption(self, image: NDArray[np.uint8], record: RegionRecord) -> Captions:
             return Captions("something", " ")
 
-    with pytest.raises(UsageError, match="says nothing"):
+    with pytest.raises(UsageError, match="gave no caption"):
         build_regions([replace(parts[0], captioner=Silent(None))], tmp_path / "out")
 
 

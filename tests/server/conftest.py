@@ -20,7 +20,6 @@ from geoglot.server.app import create_app
 from geoglot.server.archives import ArchivePool
 from geoglot.server.settings import Settings
 
-Client = TestClient
 Serve = Callable[..., TestClient]
 
 

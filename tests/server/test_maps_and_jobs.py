@@ -298,14 +298,17 @@ def test_expired_jobs_are_told_as_such(serve: Serve) -> None:
 
 
 CRASH = """
-import os, sys, time
+import os, sys, threading, time
 from pathlib import Path
 from geoglot.server.jobs import JobBoard
+
+submitted = threading.Event()
 
 def run(task, collection, body, folder, report):
     (folder / "half.txt").write_text("half")
     if task == "quick":
         return
+    submitted.wait()
     print("working", flush=True)
     time.sleep(60)
 
@@ -315,6 +318,7 @@ while board.get(quick.id, "").state != "done":
     time.sleep(0.01)
 board.submit("long", "c", {"b": 2}, "")
 board.submit("waits", "c", {"c": 3}, "")
+submitted.set()
 time.sleep(60)
 """
 

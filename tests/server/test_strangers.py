@@ -11,24 +11,26 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cli"))
 
 from colour_world import GRID, ColourWords
 
-from conftest import Client, Serve
 from geoglot.archive.ingest import ingest
 from geoglot.server.connections import Book, site_of
 from hostile_rasters import FORMS, INERT, Trap, build, trap, write_plain
 
+Serve = Callable[..., TestClient]
 
-def wait_for(api: Client, job: str, seconds: float = 30) -> dict[str, Any]:
+
+def wait_for(api: TestClient, job: str, seconds: float = 30) -> dict[str, Any]:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         body: dict[str, Any] = api.get(f"/jobs/{job}").json()
@@ -48,7 +50,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="files are watched by
 
 
 @linux
-def test_uploads_of_every_form_reach_nothing(client: Client, laid: Trap, tmp_path: Path) -> None:
+def test_uploads_of_every_form_reach_nothing(client: TestClient, laid: Trap, tmp_path: Path) -> None:
     for number, form in enumerate(FORMS):
         content = build(form, tmp_path / f"given-{number}", laid.aims).read_bytes()
         laid.sprung()
@@ -106,7 +108,7 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize("headers", ELSEWHERE)
-def test_pages_of_other_origins_may_not_ask(client: Client, headers: dict[str, str]) -> None:
+def test_pages_of_other_origins_may_not_ask(client: TestClient, headers: dict[str, str]) -> None:
     assert client.post("/search", json={"q": "water"}, headers=headers).status_code == 403
     assert client.get("/search?q=water", headers=headers).status_code == 403
     assert client.get("/health", headers=headers).status_code == 200
@@ -121,7 +123,7 @@ HERE = [
 
 
 @pytest.mark.parametrize("headers", HERE)
-def test_the_own_page_programs_and_links_may(client: Client, headers: dict[str, str]) -> None:
+def test_the_own_page_programs_and_links_may(client: TestClient, headers: dict[str, str]) -> None:
     assert client.get("/search?q=water", headers=headers).status_code == 200
 
 
@@ -148,7 +150,7 @@ def test_wrong_keys_are_paced_and_logged_with_their_address(serve: Serve, caplog
 
 
 def test_forwarded_addresses_are_believed_of_named_proxies_only(serve: Serve) -> None:
-    def passes(api: Client) -> list[int]:
+    def passes(api: TestClient) -> list[int]:
         return [api.get("/search", headers={"X-Forwarded-For": f"93.184.216.{n}"}).status_code for n in range(3)]
 
     assert passes(serve(rate_per_min=2)) == [200, 200, 429]
@@ -269,7 +271,7 @@ def test_health_answers_under_1500_half_open_connections(listening: int) -> None
 
 
 @linux
-def test_mutated_rasters_and_bombs_end_in_an_answer(client: Client, laid: Trap, tmp_path: Path) -> None:
+def test_mutated_rasters_and_bombs_end_in_an_answer(client: TestClient, laid: Trap, tmp_path: Path) -> None:
     """A small run of benchmarks/hostile.py."""
     from random import Random
 

@@ -189,7 +189,7 @@ def test_each_quarter_becomes_its_class(encoder: PatchColours) -> None:
 
 def test_background_takes_what_is_none_of_the_classes(encoder: PatchColours) -> None:
     alone = segment_image(encoder, painted(128), ["water"], SegmentSettings())
-    assert "one class alone" in alone.notes[0]
+    assert "only one class was given" in alone.notes[0]
     assert (alone.classes[:56, :56] == 1).all()
     assert not alone.classes[72:].any()
     named = segment_image(encoder, painted(128), ["water", "forest"], SegmentSettings(background=("sand", "roof")))

@@ -185,7 +185,7 @@ def test_vectors_are_kept_and_made_anew_for_other_sentences(tmp_path: Path) -> N
 
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe, "read_use", lambda: SimpleNamespace(encode=random_vectors))
-    config = recipe.smoke(load_config(recipe.Config, CONFIG))
+    config = recipe.smoke(load_config(recipe.Config, CONFIG), tmp_path)
     whole = recipe.run(config, tmp_path, tmp_path / "whole")
 
     def stop(progress: object) -> None:

@@ -28,16 +28,20 @@ STATUS: Mapping[type[GeoglotError], int] = {
     errors.TooLargeError: 413,
     errors.SceneTooLargeError: 413,
     errors.UploadError: 422,
+    errors.SceneError: 422,
+    errors.SourceError: 422,
     errors.TooManyError: 429,
-    errors.SceneError: 503,
-    errors.SourceError: 503,
     errors.ArchiveError: 503,
     errors.ModelError: 503,
     errors.StorageError: 503,
     errors.TooLongError: 504,
     GeoglotError: 500,
 }
-"""The nearest class of an error counts. 503 is what the operator must mend: a scene, an archive, a model, the disk."""
+"""The nearest class of an error counts. 503 is what the operator must mend: an archive, a model, the disk.
+
+One scene whose file is gone, out of touch, damaged or hostile is 422: the server is well, and whoever wrote that file
+must not be able to make it look ill.
+"""
 
 _QUOTED = re.compile(r"""(['"])(/[^'"]*)\1""")
 _log = logging.getLogger("geoglot.server")

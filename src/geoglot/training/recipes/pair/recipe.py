@@ -263,7 +263,7 @@ def join(config: Config, material: Material) -> Pair:
     )
 
 
-def smoke(config: Config) -> Config:
+def smoke(config: Config, out: Path) -> Config:
     """The same recipe in a few steps on drawn chips of six concepts; needs the pretrained parts, and no data."""
     return replace(
         config,
