@@ -39,6 +39,7 @@ SEAM = SOURCE / "data" / "drawn.py"
 DRAWS = {
     "cli/demo.py", "cli/models.py", "training/smoke.py",
     "training/recipes/mini.py", "evaluation/release.py",  # the recipe of the bundled model
+    "training/recipes/pair/chips.py",  # training material
 }  # fmt: skip
 # The archive knows models through the encoder protocol and its card only, never through a runtime.
 ARCHIVE_MODELS = {"geoglot.models.encoder", "geoglot.models.card"}

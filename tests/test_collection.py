@@ -24,7 +24,12 @@ CHANCE = {
     "random",
     "randint",
     "time",
+    "rand",
+    "randn",
+    "randperm",
+    "normal",
 }
+"""Names of calls that give other values in each process; of torch's, those with a `generator` repeat."""
 
 
 def _at_import(tree: ast.Module) -> Iterator[ast.AST]:
@@ -49,6 +54,7 @@ def unrepeatable(tree: ast.Module) -> list[str]:
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         seeded = isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Call)  # Random(0).randbytes
+        seeded = seeded or any(keyword.arg == "generator" for keyword in node.keywords)
         if name in CHANCE and not seeded:
             out.append(ast.unparse(node))
         if name in ("default_rng", "Random") and not node.args:

@@ -108,7 +108,14 @@ def test_weights_that_were_int8_lose_nothing() -> None:
     torch.testing.assert_close(codes * scale, weight, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("weight", [torch.randn(4, 50), torch.zeros(4, 50), torch.full((4, 50), -2.0)], ids=str)
+WEIGHTS = {
+    "random": torch.randn(4, 50, generator=torch.Generator().manual_seed(0)),
+    "zero": torch.zeros(4, 50),
+    "constant": torch.full((4, 50), -2.0),
+}
+
+
+@pytest.mark.parametrize("weight", WEIGHTS.values(), ids=WEIGHTS)
 def test_other_weights_lose_half_a_step_at_most(weight: torch.Tensor) -> None:
     codes, scale = quantize(weight)
     assert ((codes * scale - weight).abs() <= weight.abs().amax(1, keepdim=True) / 127 * 0.5 + 1e-7).all()

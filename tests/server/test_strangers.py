@@ -266,3 +266,24 @@ def test_health_answers_under_1500_half_open_connections(listening: int) -> None
         assert lines[-1].recv(10) == b""  # the deadline for headers has passed
     for line in lines:
         line.close()
+
+
+@linux
+def test_mutated_rasters_and_bombs_end_in_an_answer(client: Client, laid: Trap, tmp_path: Path) -> None:
+    """A small run of benchmarks/hostile.py."""
+    from random import Random
+
+    from bombs import many_bands, png
+
+    rng = Random(13)
+    made = [build(form, tmp_path / form[:3], laid.aims).read_bytes() for form in ("tag: raster", "jp2: crs by address")]
+    for number, bomb in enumerate((many_bands, png)):
+        bomb(tmp_path / f"bomb-{number}.tif")
+        made.append((tmp_path / f"bomb-{number}.tif").read_bytes())
+    laid.sprung()
+    for number in range(40):
+        content = bytearray(made[number % len(made)])
+        for _ in range(number // len(made)):
+            content[rng.randrange(min(len(content), 2048))] = rng.randrange(256)
+        assert client.post("/pictures", files={"file": ("x.tif", bytes(content))}).status_code in (200, 413, 422)
+    assert laid.sprung() == []

@@ -204,7 +204,8 @@ class _Run:
         loop = self.loop
         torch.manual_seed(_seed(loop.seed, self.step, self.world.rank))
         for group in self.optimizer.param_groups:
-            group["lr"] = loop.learning_rate * rate_at(self.step, self.steps, loop.warmup, loop.schedule, loop.floor)
+            rate = rate_at(self.step, self.steps, loop.warmup, loop.schedule, loop.floor)
+            group["lr"] = loop.learning_rate * group["share"] * rate
         means: dict[str, Tensor] = {}
         outputs: Outputs = {}
         rows = 0

@@ -27,6 +27,23 @@ MAY_CHANGE = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class PartRate:
+    """A learning rate of its own for a part of the model.
+
+    Attributes:
+        part: Pattern of parameter names, e.g. "towers.image.*"; the first table that matches a name counts.
+        share: Of `learning_rate`.
+    """
+
+    part: str
+    share: float
+
+    def __post_init__(self) -> None:
+        if not self.share > 0:
+            raise UsageError(f"share = {self.share} of {self.part!r} must be positive; freeze a part to keep it")
+
+
+@dataclass(frozen=True, slots=True)
 class Loop:
     """How to train.
 
@@ -39,6 +56,7 @@ class Loop:
         accumulate: Batches an optimiser step, each with its own loss; their gradients are averaged.
         precision: Of the towers: "fp32", or "bf16" or "fp16" where PyTorch's autocast thinks it safe.
         learning_rate, weight_decay, betas, eps: AdamW. Only tensors of two dimensions and more decay.
+        rates: Parts of the model with a share of the learning rate.
         schedule, warmup, floor: Of the learning rate; `floor` as a share of it.
         clip: Largest norm of the gradient; 0: none.
         ema: Decay of a moving average of the weights, which is then what is evaluated and kept; 0: none.
@@ -67,6 +85,7 @@ class Loop:
     weight_decay: float = 0.2
     betas: tuple[float, ...] = (0.9, 0.98)
     eps: float = 1e-6
+    rates: tuple[PartRate, ...] = ()
     schedule: ScheduleName = "cosine"
     warmup: int = 0
     floor: float = 0.0

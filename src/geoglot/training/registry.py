@@ -21,6 +21,7 @@ RECIPES = {
     "farslip": "Make patches agree with words: distil crops into patches, align regions with categories (FarSLIP).",
     "gaia": "Tune on long captions, true to what they say of left and right; then weigh old and new weights (GAIA).",
     "mini": "Train the bundled model from scratch.",
+    "pair": "Join a pretrained image backbone and a frozen text encoder into a dual encoder, and tune it.",
     "purify": "Clean doubtful captions with a model trained on good ones, and train on what is left (CLIP-RS).",
     "upsample": "Learn to sharpen a frozen model's patches along edges, for segmentation.",
 }

@@ -41,6 +41,19 @@ def random_views(chips: Tensor, side_px: int, ranges: ViewRanges, generator: tor
     return _relight(x, ranges, generator)
 
 
+def random_views_and_regions(
+    chips: Tensor, regions: Tensor, side_px: int, ranges: ViewRanges, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """As `random_views`, with what lies where: uint8 regions [B, M, M] -> [B, side / 4, side / 4], 0 outside."""
+    x = chips.permute(0, 3, 1, 2).float() / 255.0  # [B, 3, S, S]
+    maps = _matrices(len(x), ranges, generator)
+    grid = F.affine_grid(maps, [len(x), 3, side_px, side_px], align_corners=False)
+    coarse = F.affine_grid(maps, [len(x), 1, side_px // 4, side_px // 4], align_corners=False)
+    x = F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    moved = F.grid_sample(regions[:, None].float(), coarse, mode="nearest", padding_mode="zeros", align_corners=False)
+    return _relight(x, ranges, generator), moved[:, 0].to(torch.uint8)
+
+
 def _matrices(count: int, ranges: ViewRanges, generator: torch.Generator) -> Tensor:
     """Affine maps [B, 2, 3] from the view's frame [-1, 1] to the chip's."""
 

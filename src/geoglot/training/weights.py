@@ -51,16 +51,34 @@ def count(model: nn.Module) -> dict[str, int]:
     return {"all": sum(n for n, _ in sizes), "trained": sum(n for n, moves in sizes if moves)}
 
 
+def share_of(name: str, loop: Loop) -> float:
+    """Share of the learning rate at which a parameter moves."""
+    return next((rate.share for rate in loop.rates if fnmatchcase(name, rate.part)), 1.0)
+
+
 def make_optimizer(model: nn.Module, loop: Loop) -> torch.optim.AdamW:
-    """AdamW on what moves; vectors and scalars (norms, biases, the temperature) do not decay, as in CLIP."""
-    moving = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in moving if p.ndim > 1], "weight_decay": loop.weight_decay},
-        {"params": [p for p in moving if p.ndim <= 1], "weight_decay": 0.0},
+    """AdamW on what moves; vectors and scalars (norms, biases, the temperature) do not decay, as in CLIP.
+
+    Each group has the `share` of the learning rate that its parts move at.
+
+    Raises:
+        UsageError: A pattern of `rates` matches nothing that moves.
+    """
+    moving = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    for rate in loop.rates:
+        if not any(fnmatchcase(name, rate.part) for name, _ in moving):
+            raise UsageError(f"the part {rate.part!r} of rates matches no parameter that is trained")
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for decays in (True, False):
+        for name, p in moving:
+            if (p.ndim > 1) == decays:
+                groups.setdefault((share_of(name, loop), decays), []).append(p)
+    tables = [
+        {"params": parts, "weight_decay": loop.weight_decay if decays else 0.0, "share": share}
+        for (share, decays), parts in groups.items()
     ]
     betas = (loop.betas[0], loop.betas[1])
-    groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=loop.learning_rate, betas=betas, eps=loop.eps, fused=True)
+    return torch.optim.AdamW(tables, lr=loop.learning_rate, betas=betas, eps=loop.eps, fused=True)
 
 
 def refuse_destructive_rate(model: nn.Module, pretrained: Sequence[str], loop: Loop) -> None:
@@ -69,23 +87,24 @@ def refuse_destructive_rate(model: nn.Module, pretrained: Sequence[str], loop: L
     Args:
         model: What is trained.
         pretrained: Patterns of parameter names that hold pretrained weights.
-        loop: Learning rate and the explicit override.
+        loop: Learning rate, the parts' shares of it, and the explicit override.
 
     Raises:
         UsageError: The rate is over the limit for the typical pretrained matrix that moves.
     """
-    sizes = [
-        float(p.detach().float().square().mean().sqrt())
+    sizes = sorted(
+        (float(p.detach().float().square().mean().sqrt()) / share_of(name, loop), name)
         for name, p in model.named_parameters()
         if p.requires_grad and p.ndim > 1 and any(fnmatchcase(name, pattern) for pattern in pretrained)
-    ]
+    )
     if not sizes or loop.allow_high_learning_rate:
         return
-    typical = sorted(sizes)[len(sizes) // 2]
-    limit = LARGEST_STEP * typical
-    if loop.learning_rate > limit:
+    typical, name = sizes[len(sizes) // 2]
+    rate, size = loop.learning_rate * share_of(name, loop), typical * share_of(name, loop)
+    limit = LARGEST_STEP * size
+    if rate > limit:
         raise UsageError(
-            f"learning_rate = {loop.learning_rate:g} would overwrite pretrained weights: they are about {typical:.2g} "
+            f"learning_rate = {rate:g} would overwrite pretrained weights: they are about {size:.2g} "
             f"large and Adam moves each by the learning rate every step; the limit is {limit:.1g}",
             hint="Use 1e-6 to 1e-5 for whole towers, or freeze them; allow_high_learning_rate = true goes on anyway.",
         )

@@ -1,0 +1,1 @@
+"""Recipe `pair`: a pretrained image backbone and a frozen text encoder, joined."""
