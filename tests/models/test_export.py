@@ -25,7 +25,7 @@ from geoglot.models.load import load_encoder
 from geoglot.models.onnx_encoder import LightEncoder
 from geoglot.models.peft.attach import merge, tune
 from geoglot.models.peft.files import save_parts
-from geoglot.models.peft.settings import Method, Tuning
+from geoglot.models.peft.settings import GateOver, Method, Tuning
 from geoglot.models.torch_encoder import TorchEncoder
 from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
 from geoglot.models.towers.clip import build
@@ -175,21 +175,24 @@ def test_int8_agrees_and_is_int8(kind: str, made: dict[str, tuple[Card, Card]], 
 
 
 @pytest.mark.usefixtures("_once")
-@pytest.mark.parametrize("method", ["adapter", "prefix", "unipelt"])
+@pytest.mark.parametrize(
+    ("method", "over"), [("adapter", "token"), ("prefix", "token"), ("unipelt", "token"), ("unipelt", "row")]
+)
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
-def test_small_parts_are_exported_with_the_model(kind: str, method: Method, tmp_path: Path) -> None:
+def test_small_parts_are_exported_with_the_model(kind: str, method: Method, over: GateOver, tmp_path: Path) -> None:
     """Parts as a tuning run leaves them, beside the plain weights; their values are random."""
     plain = make(kind, tmp_path / "model")
     untuned = TorchEncoder(plain, device="cpu", precision="fp32")
     model = TorchEncoder(plain, device="cpu", precision="fp32").model
-    tune(model, Tuning(method, prefix_length=3))
+    tuning = Tuning(method, prefix_length=3, gate=over)
+    tune(model, tuning)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter) * parameter.requires_grad)
     merge(model)
-    save_parts(model, Tuning(method, prefix_length=3), plain.folder / "parts.safetensors", base=plain.fingerprint)
+    save_parts(model, tuning, plain.folder / "parts.safetensors", base=plain.fingerprint)
     values = card_values(plain.folder / CARD_FILE)
-    values["name"] = f"tiny-{kind}-{method}"  # graphs are kept by name
+    values["name"] = f"tiny-{kind}-{method}-{over}"  # graphs are kept by name
     values["files"]["parts"] = {"file": "parts.safetensors", "sha256": sha256(plain.folder / "parts.safetensors")}
     card = write_card(plain.folder, values)
     assert card.fingerprint != plain.fingerprint

@@ -16,7 +16,7 @@ from geoglot.errors import ModelFileError, UnknownNameError, UsageError
 from geoglot.models.peft.attach import is_tuned, merge, tune
 from geoglot.models.peft.blocks import TunedBlock
 from geoglot.models.peft.files import load_parts, save_parts, trained
-from geoglot.models.peft.settings import Tuning, preset_values
+from geoglot.models.peft.settings import GateOver, Tuning, preset_values
 from geoglot.models.towers.architecture import Architecture, TextShape, VisionShape
 from geoglot.models.towers.clip import Clip, build
 from geoglot.models.towers.convnet_training import DualTower, TowerShape
@@ -203,16 +203,18 @@ def test_every_token_attends_to_the_prefix(tokens: Tensor, causal: bool) -> None
     torch.testing.assert_close(block(tokens, causal), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("over", ["token", "row"])
 @torch.no_grad()
-def test_unipelt_gates_all_three(tokens: Tensor, causal: bool) -> None:
+def test_unipelt_gates_all_three(tokens: Tensor, causal: bool, over: GateOver) -> None:
     model = clip()
-    tune(model, Tuning("unipelt", rank=4, alpha=6.0, prefix_length=3, prefix_width=7, reduction=8))
+    tune(model, Tuning("unipelt", rank=4, alpha=6.0, prefix_length=3, prefix_width=7, reduction=8, gate=over))
     shake(model)
     block = first_block(model)
     h = F.layer_norm(tokens, (W,), block.ln_1.weight, block.ln_1.bias)
 
     def gate(module: nn.Module, x: Tensor) -> Tensor:
-        return 1 / (1 + torch.exp(-(x @ module.linear.weight.T + module.linear.bias)))
+        gates = 1 / (1 + torch.exp(-(x @ module.linear.weight.T + module.linear.bias)))
+        return gates if over == "token" else gates.sum(1, keepdim=True) / x.shape[1]
 
     gates = {n: gate(module, h) for n, module in block.attn.change_gates.items()}  # queries and values each have one
     terms = {n: gates[n] * 6.0 / 4 * (h @ c.down.T @ c.up.T) for n, c in block.attn.changes.items()}
@@ -240,12 +242,12 @@ def test_bitfit_trains_biases_and_nothing_else() -> None:
     assert count(model)["trained"] == 2 * (LAYERS * per_block) + 3 * W
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "over"), [*((method, "token") for method in METHODS), ("unipelt", "row")])
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
-def test_shortcuts_of_the_image_tower_see_the_parts_too(method: str, kind: str) -> None:
+def test_shortcuts_of_the_image_tower_see_the_parts_too(method: str, over: GateOver, kind: str) -> None:
     """The class-token shortcut, the dense path and the plain stack agree."""
     model = clip(kind)
-    tune(model, Tuning(method, prefix_length=3, prefix_width=7))
+    tune(model, Tuning(method, prefix_length=3, prefix_width=7, gate=over))
     shake(model)
     with torch.no_grad():
         short = model.encode_image(pictures())
@@ -445,7 +447,8 @@ def test_preset_values() -> None:
     prefix = Tuning("prefix", preset="adapterhub").resolved()
     assert (prefix.prefix_length, prefix.prefix_width) == (30, 512)
     unipelt = Tuning("unipelt", preset="adapterhub").resolved()
-    assert (unipelt.rank, unipelt.alpha, unipelt.prefix_length, unipelt.reduction) == (8, 2.0, 10, 16)
+    assert (unipelt.rank, unipelt.prefix_length, unipelt.reduction, unipelt.gate) == (8, 10, 16, "row")
+    assert unipelt.alpha / unipelt.rank == 1  # AdapterHub leaves UniPELTConfig's alpha 2 out where a gate stands
     itra = Tuning("lora", preset="itra").resolved()
     assert (itra.rank, itra.alpha, itra.towers) == (8, 16.0, ("text",))
     houlsby = Tuning("adapter", preset="itra").resolved()
@@ -475,7 +478,15 @@ def test_counts_of_the_published_size() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"method": "lo"}, {"rank": 0}, {"towers": ()}, {"towers": ("both",)}, {"matrices": ("x",)}, {"placement": "in"}],
+    [
+        {"method": "lo"},
+        {"rank": 0},
+        {"towers": ()},
+        {"towers": ("both",)},
+        {"matrices": ("x",)},
+        {"placement": "in"},
+        {"gate": "batch"},
+    ],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):

@@ -134,8 +134,7 @@ class LightEncoder:
 
     def _needed(self, rows: TokenRows) -> Ids:
         """Without the columns that are padding in every row, where the text graph's length is free."""
-        text = self.card.architecture.text if self.card.architecture else None
-        if text is None or text.kind == "siglip":
+        if self.card.architecture is None or isinstance(self._text.get_inputs()[0].shape[1], int):
             return rows.ids
         return np.ascontiguousarray(rows.ids[:, : max(_SHORTEST, int(rows.lengths.max()))])
 

@@ -146,10 +146,11 @@ def _write_graphs(work: _Work, folder: Path) -> None:
     text, side = work.architecture.text, work.card.image_px
     pixels = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     write_graph(ImageGraph(_model(work), work.preprocess).eval(), pixels, "images", folder / "image.onnx")
-    free = text.kind != "siglip"  # that one reads its padding, too, and so has a fixed length
+    model = _model(work)
+    free = model.trims  # a tower that reads its padding, too, has a fixed length
     tokens = torch.ones(2, text.context - 1 if free else text.context, dtype=torch.int64)
     length = {1: torch.export.Dim("length", min=3, max=text.context)} if free else None
-    write_graph(TextGraph(_model(work)).eval(), tokens, "tokens", folder / "text.onnx", length)
+    write_graph(TextGraph(model).eval(), tokens, "tokens", folder / "text.onnx", length)
 
 
 def _model(work: _Work) -> Any:

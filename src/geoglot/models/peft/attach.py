@@ -98,9 +98,9 @@ def _tuned(block: Block, width: int, stem: Stem | None, tuning: Tuning) -> Tuned
         return TunedBlock(block, TunedAttention(block.attn, Prefix(stem, width)))
     if tuning.method == "unipelt" and stem:
         changes = {name: LowRank(width, width, tuning.rank, tuning.alpha) for name in tuning.matrices}
-        gates = {name: Gate(width) for name in changes}
-        attention = TunedAttention(block.attn, Prefix(stem, width), Gate(width), changes, gates)
-        return TunedBlock(block, attention, outer=Bottleneck(width, tuning.reduction, Gate(width)))
+        gates = {name: Gate(width, tuning.gate) for name in changes}
+        attention = TunedAttention(block.attn, Prefix(stem, width), Gate(width, tuning.gate), changes, gates)
+        return TunedBlock(block, attention, outer=Bottleneck(width, tuning.reduction, Gate(width, tuning.gate)))
     if tuning.placement == "output":
         return TunedBlock(block, block.attn, outer=Bottleneck(width, tuning.reduction))
     return TunedBlock(block, block.attn, inner=[Bottleneck(width, tuning.reduction) for _ in range(2)])

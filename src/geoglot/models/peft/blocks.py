@@ -24,7 +24,7 @@ class TunedAttention(Attention):
         prefix: Keys and values that come first.
         prefix_gate: Scales both.
         changes: Low-rank changes of "q", "k" or "v".
-        change_gates: One for each of them, scales it token by token.
+        change_gates: One for each of them, scales it.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class TunedBlock(Block):
         nn.Module.__init__(self)
         self.ln_1, self.attn, self.ln_2, self.mlp = frozen.ln_1, attn, frozen.ln_2, frozen.mlp
         self.inner, self.outer = nn.ModuleList(inner), outer
+        self.whole_row = any(isinstance(part, Gate) and part.over == "row" for part in self.modules())
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """As the plain one, adapters included."""

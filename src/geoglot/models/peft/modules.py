@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from geoglot.models.peft.settings import GateOver
+
 
 class LowRank(nn.Module):
     """A change of a matrix by (alpha / r) up down, nothing at the start.
@@ -82,23 +84,26 @@ class Bottleneck(nn.Module):
 
 
 class Gate(nn.Module):
-    """How much a part may say, in (0, 1), computed from what the part sees: one number a token.
+    """How much a part may say, in (0, 1), computed from what the part sees: one number a token, or a row.
 
-    Implements: UniPELT's gate, arXiv 2110.07577, section 3.2.
+    Implements: UniPELT's gate, arXiv 2110.07577, section 3.2; over a row as AdapterHub (adapters 1.3.0).
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, over: GateOver = "token") -> None:
         super().__init__()
         self.linear = nn.Linear(width, 1)
+        self.over = over
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, N, W] -> [B, N, 1]."""
-        return torch.sigmoid(self.linear(x))
+        """[B, N, W] -> [B, N, 1], or [B, 1, 1] over a row."""
+        gates = torch.sigmoid(self.linear(x))
+        return gates.mean(1, keepdim=True) if self.over == "row" else gates
 
     def of_all(self, x: Tensor, causal: bool) -> Tensor:
         """One number [B, 1, 1] a row, for what all tokens share: the mean of the tokens' gates.
 
-        In a causal tower the first token's instead: a mean would see the future, and the padding behind the text.
+        In a causal tower the first token's instead, unless the gate is one over the row: a mean would see the future,
+        and the padding behind the text.
         """
         gates: Tensor = self(x)
         return gates[:, :1] if causal else gates.mean(1, keepdim=True)

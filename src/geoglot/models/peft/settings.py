@@ -13,11 +13,12 @@ from geoglot.errors import UnknownNameError, UsageError
 Method = Literal["full", "lora", "adapter", "prefix", "unipelt", "bitfit"]
 Tower = Literal["image", "text"]
 Placement = Literal["output", "both"]
+GateOver = Literal["token", "row"]
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """The `[tuning]` table of a config. Defaults are AdapterHub's.
+    """The `[tuning]` table of a config. Defaults are AdapterHub's, but for `gate`.
 
     Attributes:
         method: "full" trains everything; the others freeze the model and train small parts beside it (BitFit: its own
@@ -28,6 +29,9 @@ class Tuning:
         reduction, placement: Adapter: tower width over inner width; "output" (Pfeiffer) or "both" (Houlsby).
         prefix_length, prefix_width: Prefix tuning: keys and values a layer, and the width of the layer they are
             computed through while they are trained.
+        gate: UniPELT: "token", as the paper, gives each token gates of its own (what all share, the prefix, has their
+            mean, and in a causal tower the first token's); "row", as AdapterHub, gives all tokens the mean over the
+            row, padding included, so that texts are not cut to what they need.
     """
 
     method: Method = "full"
@@ -40,10 +44,12 @@ class Tuning:
     placement: Placement = "output"
     prefix_length: int = 30
     prefix_width: int = 512
+    gate: GateOver = "token"
 
     def __post_init__(self) -> None:
         _known("tuning method", self.method, get_args(Method))
         _known("adapter placement", self.placement, get_args(Placement))
+        _known("span of a gate", self.gate, get_args(GateOver))
         for tower in self.towers:
             _known("tower", tower, get_args(Tower))
         for matrix in self.matrices:

@@ -112,6 +112,8 @@ class Clip(_ImageSide, TextTransformer):
 class XlmrClip(_ImageSide):
     """A CLIP image tower beside XLM-RoBERTa."""
 
+    trims = True  # padding changes no text
+
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.text = XlmrText(architecture.text, architecture.dim)
@@ -129,6 +131,8 @@ class XlmrClip(_ImageSide):
 
 class ConceptClip(_ImageSide):
     """An image tower beside the small text tower over the glossary's concepts: geoglot-mini."""
+
+    trims = True  # padding changes no text
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()

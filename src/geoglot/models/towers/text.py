@@ -41,7 +41,7 @@ class TextTransformer(nn.Module):
             UsageError: T does not suit the tower.
         """
         length = ids.shape[1]
-        if length > self.context or (not self._trims and length != self.context):
+        if length > self.context or (not self.trims and length != self.context):
             raise UsageError(f"rows of {length} tokens do not suit a text tower of {self.context}")
         x = self.token_embedding(ids) + self.positional_embedding[:length]  # [B, T, W]
         x = self.transformer(x, causal=self.causal)
@@ -52,12 +52,12 @@ class TextTransformer(nn.Module):
 
     def needed(self, ids: Tensor) -> Tensor:
         """[B, T] without the columns that no text needs: shorter rows, the same embeddings."""
-        return ids[:, : int(self._place(ids).max()) + 1] if self._trims else ids
+        return ids[:, : int(self._place(ids).max()) + 1] if self.trims else ids
 
     @property
-    def _trims(self) -> bool:
+    def trims(self) -> bool:
         """Whether what follows the place where a text is read off changes nothing."""
-        return self.causal and self.read_at != "last"
+        return self.causal and self.read_at != "last" and not self.transformer.whole_row
 
     def _place(self, ids: Tensor) -> Tensor:
         """Where each text is read off, int64 [B]."""

@@ -94,7 +94,14 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """x + attention(norm(x)), then x + mlp(norm(x)).
+
+    Attributes:
+        whole_row: Whether a token's output depends on all the others beside attention, as where a part takes a mean
+            over them: then neither `finish` nor the queries may be given a few tokens only.
+    """
+
+    whole_row = False
 
     def __init__(self, width: int, heads: int, mlp_width: int, activation: Activation, eps: float) -> None:
         super().__init__()
@@ -121,6 +128,11 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.resblocks = nn.ModuleList(Block(width, heads, mlp_width, activation, eps) for _ in range(layers))
+
+    @property
+    def whole_row(self) -> bool:
+        """Whether any block is so."""
+        return any(block.whole_row for block in self.resblocks)
 
     def forward(self, x: Tensor, causal: bool = False) -> Tensor:
         """[B, N, W] -> [B, N, W]."""

@@ -2,7 +2,8 @@
 
 The last block's queries, keys and values are computed once. The pooled embedding needs them, the dense path attends
 with them in its own way (towers/dense.py), so that patch features cost little more than an image's embedding. Where
-only the class token is wanted (CLIP), the last block computes keys and values for the other tokens and nothing else.
+only the class token is wanted (CLIP), the last block computes keys and values for the other tokens and nothing else,
+unless it needs the whole row.
 """
 
 from __future__ import annotations
@@ -72,9 +73,9 @@ class ClipVit(_Vit):
         return x, last, grid
 
     def _pooled(self, x: Tensor, last: Block, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """The class token through the last block: queries [B, heads, 1, d], keys and values of all tokens -> [B, D]."""
+        """The class token through the last block: queries of `_first`, keys and values of all tokens -> [B, D]."""
         attended = last.attn.merge(F.scaled_dot_product_attention(q, k, v))
-        return self._project(last.finish(x[:, :1], attended))[:, 0]
+        return self._project(last.finish(x[:, _first(last)], attended)[:, :1])[:, 0]
 
     def _project(self, x: Tensor) -> Tensor:
         out: Tensor = self.ln_post(x) @ self.proj
@@ -94,7 +95,7 @@ class ClipVit(_Vit):
         if self.mean:
             return self._mean(last(x))
         normed = last.ln_1(x)
-        return self._pooled(x, last, *last.attn.split_few(normed[:, :1], normed))
+        return self._pooled(x, last, *last.attn.split_few(normed[:, _first(last)], normed))
 
     def dense(self, images: Tensor, last_block: LastBlock, keep_residual: bool = False) -> Dense:
         """See models/clip.py."""
@@ -106,7 +107,12 @@ class ClipVit(_Vit):
         if self.mean:
             ordinary = last.finish(x, last.attn.merge(F.scaled_dot_product_attention(q, k, v)))
             return Dense(self._mean(ordinary), patches, None)
-        return Dense(self._pooled(x, last, q[:, :, :1], k, v), patches, tokens[:, 0])
+        return Dense(self._pooled(x, last, q[:, :, _first(last)], k, v), patches, tokens[:, 0])
+
+
+def _first(last: Block) -> slice:
+    """The tokens that the class token's way through a block needs."""
+    return slice(None) if last.whole_row else slice(1)
 
 
 class MapPool(nn.Module):
