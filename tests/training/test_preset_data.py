@@ -16,13 +16,15 @@ torch = pytest.importorskip("torch")
 
 from geoglot.config import load_config  # noqa: E402
 from geoglot.data.regions import open_regions  # noqa: E402
-from geoglot.data.sources import open_source  # noqa: E402
+from geoglot.data.sources import DataSource, open_source  # noqa: E402
 from geoglot.training.recipes import contrastive  # noqa: E402
 from geoglot.training.recipes.farslip import recipe as farslip  # noqa: E402
 from geoglot.training.recipes.farslip.region_pairs import RegionPairs  # noqa: E402
+from geoglot.training.recipes.gaia import recipe as gaia  # noqa: E402
+from geoglot.training.recipes.purify import recipe as purify  # noqa: E402
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*_*.toml"))
-RECIPES: dict[str, Any] = {"contrastive": contrastive, "farslip": farslip}
+RECIPES: dict[str, Any] = {"contrastive": contrastive, "farslip": farslip, "gaia": gaia, "purify": purify}
 PRESETS = [path for path in CONFIGS if path.stem.split("_")[0] in RECIPES]
 CAPTION = "一座机场 with “planes”"  # not valid UTF-8 once it is gb18030
 
@@ -33,9 +35,19 @@ def picture(kind: str = "PNG") -> bytes:
     return out.getvalue()
 
 
-def write_tar(path: Path, key: str) -> None:
-    """One sample with RS5M's keys."""
-    members = {"img_name": b"laion2b_0_1.jpg", "caption": b"an aerial image", "img_content": picture("JPEG")}
+def rs5m_sample() -> dict[str, bytes]:
+    """The members of a sample of RS5M."""
+    return {"img_name": b"laion2b_0_1.jpg", "caption": b"an aerial image", "img_content": picture("JPEG")}
+
+
+def img2dataset_sample() -> dict[str, bytes]:
+    """The members of a sample as img2dataset writes it."""
+    facts = json.dumps({"key": "000000000", "status": "success", "caption": CAPTION}, ensure_ascii=False)
+    return {"jpg": picture("JPEG"), "txt": CAPTION.encode(), "json": facts.encode()}
+
+
+def write_tar(path: Path, key: str, members: dict[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for name, content in members.items():
             info = tarfile.TarInfo(f"{key}.{name}")
@@ -45,11 +57,16 @@ def write_tar(path: Path, key: str) -> None:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """RS5M's tars; RSICD (gb18030) and RSITMD as the RS5M test pack has them, and their train tables; MGRS-200k."""
+    """RS5M's tars; RSICD (gb18030) and RSITMD as its test pack has them, and their train tables; MGRS-200k; GAIA's
+    pairs and CLIP-RS's pools as img2dataset writes tars; COCO's captions."""
     base = tmp_path_factory.mktemp("published")
-    (base / "rs5m").mkdir()
     for part in ("pub11", "rs3"):
-        write_tar(base / "rs5m" / f"{part}-train-0000.tar", f"{part}_00000001")
+        write_tar(base / "rs5m" / f"{part}-train-0000.tar", f"{part}_00000001", rs5m_sample())
+    for folder in ("gaia/train", "gaia/val", "skyscript", "coarse"):
+        write_tar(base / folder / "00000.tar", "000000000", img2dataset_sample())
+    (base / "coco").mkdir()
+    (base / "coco" / "1.png").write_bytes(picture())
+    (base / "coco" / "val2017.jsonl").write_text(json.dumps({"image": "1.png", "captions": [CAPTION]}) + "\n", "utf-8")
     for name, folder, encoding in (("rsicd", "RSICD_images", "gb18030"), ("rsitmd", "images", "utf-8")):
         (base / name / folder).mkdir(parents=True)
         table = f"filename,title\n{name}.png,{CAPTION}\n".encode(encoding)
@@ -66,10 +83,17 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base
 
 
+def sources_of(config: Any) -> list[DataSource]:
+    """Every source of pairs that a config names for training and validation."""
+    fields = [getattr(config, name, None) for name in ("data", "good", "coarse", "gained", "kept")]
+    flat = [source for field in fields for source in (field if isinstance(field, tuple) else (field,))]
+    return [source for source in flat if source is not None]
+
+
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_presets_open_the_published_files(path: Path, base: Path) -> None:
     config = load_config(RECIPES[path.stem.split("_")[0]].Config, path)
-    pairs: list[Any] = [open_source(source, base) for source in config.data]
+    pairs: list[Any] = [open_source(source, base) for source in sources_of(config)]
     pairs += [RegionPairs(open_regions(source, base)) for source in getattr(config, "regions", ())]
     assert pairs
     assert all(one.read(0).captions[0] for one in pairs)
