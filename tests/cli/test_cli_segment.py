@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import numpy as np
 import pytest
 from colour_world import ColourWords, Shell
 from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from hostile_rasters import FORMS, INERT, build, trap
 
 
 class Dense(ColourWords):
@@ -81,3 +86,16 @@ def test_a_model_without_places_is_told(shell: Shell, world: Path) -> None:
     done = shell("segment", world / "scenes" / "coast.tif", "-c", "water")
     assert done.exit_code == 2
     assert "none for the places in it" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files are watched by inotify")
+@pytest.mark.parametrize("verb", ["segment", "localize"])
+def test_hostile_rasters_of_every_form_reach_nothing(dense_shell: Shell, tmp_path: Path, verb: str) -> None:
+    words = CLASSES if verb == "segment" else ("water",)
+    with trap(tmp_path / "elsewhere") as laid:
+        for number, form in enumerate(FORMS):
+            path = build(form, tmp_path / f"given-{number}", laid.aims)
+            laid.sprung()
+            done = dense_shell(verb, path, *words, "--out", f"out-{number}")
+            assert laid.sprung() == [], form
+            assert done.exit_code in ((0, 2) if form in INERT else (2,)), (form, done.stderr)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +56,44 @@ def test_a_hostile_raster_is_refused_before_it_reaches_anything(form: str, laid:
         with pytest.raises(GeoglotError):
             look_at(path)
     assert laid.sprung() == []
+
+
+class Parts(SimpleHTTPRequestHandler):
+    """A server of ordinary files that sends the parts that are asked for."""
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            return self.send_error(404)
+        content = path.read_bytes()
+        first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        part = content[int(first) : int(last or len(content)) + 1]
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{int(first) + len(part) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
+        return None
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_same_raster_on_a_server_reaches_nothing_else(form: str, laid: Trap, tmp_path: Path) -> None:
+    """The server is allowed by name and port; the files of this machine and the listener on another port are not."""
+    build(form, tmp_path / "given", laid.aims)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Parts, directory=str(tmp_path / "given"))) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        laid.sprung()
+        server = f"127.0.0.1:{http.server_port}"
+        with contextlib.suppress(GeoglotError):
+            look_at(f"http://{server}/scene.tif", reach=Reach(hosts=(server,)))
+        opened_by_the_server = {"secret.tif"} if form == "link: scene" else set()
+        assert {what for what in laid.sprung() if what.removeprefix("opened ") not in opened_by_the_server} == set()
+        with pytest.raises(OutOfReachError, match="private network"):
+            look_at(f"http://{server}/scene.tif", reach=Reach())
+        http.shutdown()
 
 
 def test_the_trap_springs_where_nothing_is_checked(laid: Trap, tmp_path: Path) -> None:

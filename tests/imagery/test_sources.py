@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from geoglot.errors import SourceError
+from geoglot.errors import OutOfReachError, SourceError
 from geoglot.imagery.addresses import Source, fingerprint
 from geoglot.imagery.sources import find_sources
 
@@ -162,6 +162,37 @@ def test_stac_over_http_and_remote_fingerprint(tmp_path: Path, server: str) -> N
     with pytest.raises(SourceError):
         find_sources(f"{server}/missing.json")
     assert find_sources(f"{server}/any.tif") == [Source(f"{server}/any.tif")]
+
+
+def test_a_document_from_a_server_names_no_local_file(tmp_path: Path, server: str) -> None:
+    item = _item("a")
+    for href in ("file:///etc/hostname.tif", "/vsicurl/http://127.0.0.1:9/a.tif"):
+        item["assets"]["rgb"]["href"] = href
+        (tmp_path / "a.json").write_text(json.dumps(item))
+        with pytest.raises(OutOfReachError, match="names a file of this machine"):
+            find_sources(f"{server}/a.json")
+    item["assets"]["rgb"]["href"] = "/etc/hostname.tif"  # a path on that server
+    (tmp_path / "a.json").write_text(json.dumps(item))
+    assert [source.uri for source in find_sources(f"{server}/a.json")] == [f"{server}/etc/hostname.tif"]
+
+
+@pytest.mark.parametrize("href", ["../outside/secret.tif", "file:///etc/hostname.tif", "/etc/hostname.tif"])
+def test_a_document_in_a_folder_names_no_file_outside_it(tmp_path: Path, href: str) -> None:
+    item = _item("a")
+    item["assets"]["rgb"]["href"] = href
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "a.json").write_text(json.dumps(item))
+    with pytest.raises(OutOfReachError, match="lies outside"):
+        find_sources(tmp_path / "given" / "a.json")
+
+
+def test_a_documents_links_lead_to_no_private_server(tmp_path: Path) -> None:
+    """A local document may not make this machine ask servers inside its network."""
+    links = [{"rel": "item", "href": "http://127.0.0.1:9/item.json"}]
+    catalog = {"type": "Catalog", "stac_version": "1.0.0", "id": "c", "description": "c", "links": links}
+    (tmp_path / "catalog.json").write_text(json.dumps(catalog))
+    with pytest.raises(OutOfReachError, match="private network"):
+        find_sources(tmp_path / "catalog.json")
 
 
 def test_unreachable_server() -> None:

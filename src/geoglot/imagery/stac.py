@@ -42,6 +42,9 @@ def sources_of(href: str, reach: Reach) -> list[Source]:
     except OSError as error:
         raise SourceError(f"cannot read {href!r}: {error}", hint="Check the address and its links.") from error
     except (STACError, STACTypeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = error.__cause__ or error.__context__
+        if isinstance(reason, OutOfReachError | SourceError):  # a link in it was refused
+            raise reason from error
         raise SourceError(
             f"{href!r} is not a STAC document that can be read: {error or type(error).__name__}",
             hint="Give a STAC item, collection or catalogue, or a raster.",

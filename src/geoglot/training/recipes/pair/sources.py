@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import rasterio
-
 from geoglot.data.samples import read_samples
 from geoglot.data.segmentation import SegmentationSet, open_segmentation
 from geoglot.errors import UsageError
+from geoglot.imagery.opening import open_raster
 from geoglot.training.recipes.pair.chips import ChipSet, Classes, boxed, captioned, drawn, masked
 from geoglot.training.recipes.pair.sentences import Vocabulary
 
@@ -58,7 +57,7 @@ def _western(folder: Path) -> SegmentationSet:
     scenes = open_segmentation("korea", folder, "all")
     west = []
     for scene in scenes.scenes:
-        with rasterio.open(scene.image) as raster:
+        with open_raster(str(scene.image)) as raster:
             if raster.bounds.right <= WEST_M:
                 west.append(scene)
     return replace(scenes, split="train", scenes=tuple(west))
