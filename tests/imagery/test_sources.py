@@ -169,7 +169,7 @@ def test_a_document_from_a_server_names_no_local_file(tmp_path: Path, server: st
     for href in ("file:///etc/hostname.tif", "/vsicurl/http://127.0.0.1:9/a.tif"):
         item["assets"]["rgb"]["href"] = href
         (tmp_path / "a.json").write_text(json.dumps(item))
-        with pytest.raises(SourceError, match="names a file of this machine|only files and http"):
+        with pytest.raises(SourceError, match=r"names a file of this machine|only files and http"):
             find_sources(f"{server}/a.json")
     item["assets"]["rgb"]["href"] = "/etc/hostname.tif"  # a path on that server
     (tmp_path / "a.json").write_text(json.dumps(item))
