@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import rasterio
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bombs import BOMBS
 from geoglot.errors import GeoglotError, NotAllowedError, OutOfReachError, SceneTooLargeError
 from geoglot.imagery.opening import FORMATS, open_raster
 from geoglot.imagery.reach import Reach
@@ -238,3 +240,27 @@ def test_too_many_bands_are_refused(tmp_path: Path) -> None:
         out.write(np.zeros((1500, 2, 2), np.uint8))
     with pytest.raises((SceneTooLargeError, GeoglotError), match="band"):
         open_scene(tmp_path / "many.tif")
+
+
+LOOK = """
+import sys
+from pathlib import Path
+from geoglot.errors import GeoglotError
+from geoglot.imagery.scene import open_scene
+
+try:
+    with open_scene(sys.argv[1]) as scene:
+        scene.small((40, 40))
+except GeoglotError:
+    pass
+print([line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")][0])
+"""
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_bomb_stays_small_in_memory(bomb: str, tmp_path: Path) -> None:
+    """The peak of a process of its own that opens it and reads it small, MB."""
+    path = tmp_path / "bomb.tif"
+    BOMBS[bomb](path)
+    done = subprocess.run([sys.executable, "-c", LOOK, str(path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) / 1024 < 300
